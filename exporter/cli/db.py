@@ -1,0 +1,169 @@
+"""``exporter db``: make, check and run the database."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from exporter.cli import render
+from exporter.cli.options import database_option, examples, json_option
+from exporter.errors import BadInput
+from exporter.settings import Settings
+
+if TYPE_CHECKING:
+    from exporter.db.connect import SchemaStatus
+
+
+@click.group(epilog=examples("exporter db upgrade", "exporter db status"))
+def db() -> None:
+    """Make, check and run the database."""
+
+
+@db.command(epilog=examples("exporter db upgrade", "exporter db upgrade 0001"))
+@click.argument("revision", default="head")
+@database_option
+@json_option
+def upgrade(revision: str, settings: Settings, as_json: bool) -> None:
+    """Bring the schema to REVISION (default: the newest).
+
+    Creates the schema when it is absent. Runs that race apply everything once; a run that fails
+    changes nothing.
+    """
+    from exporter.db import migrate
+
+    _print_schema(migrate.upgrade(settings, revision), as_json)
+
+
+@db.command(epilog=examples("exporter db downgrade 0001 --yes", "exporter db downgrade base --yes"))
+@click.argument("revision")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@database_option
+@json_option
+def downgrade(revision: str, yes: bool, settings: Settings, as_json: bool) -> None:
+    """Take the schema back to REVISION, or to "base": what the dropped tables held is lost."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise BadInput("--yes", "nobody is there to ask", accepted="--yes, to drop the data")
+        question = f"Drop what came after {revision} from {settings.place}, with its data?"
+        click.confirm(question, err=True, abort=True)
+    from exporter.db import migrate
+
+    _print_schema(migrate.downgrade(settings, revision), as_json)
+
+
+@db.command(epilog=examples("exporter db sql > upgrade.sql", "exporter db sql 0002:0001 --undo"))
+@click.argument("revisions", default="head")
+@click.option("--undo", is_flag=True, help="Print a downgrade; REVISIONS must be FROM:TO.")
+@database_option
+def sql(revisions: str, undo: bool, settings: Settings) -> None:
+    """Print the statements of an upgrade for psql and change nothing.
+
+    REVISIONS is a target (default: head) or FROM:TO. No database is opened.
+    """
+    if undo and ":" not in revisions:
+        raise BadInput("REVISIONS", "an undo needs both ends", accepted="0002:0001 or 0002:base")
+    from exporter.db import migrate
+
+    migrate.print_sql(settings, revisions, sys.stdout, undo=undo)
+
+
+@db.command(epilog=examples("exporter db status", "exporter db status --json"))
+@database_option
+@json_option
+def status(settings: Settings, as_json: bool) -> None:
+    """Show server, schema and revision.
+
+    Starts the embedded server for the look, if its data exists; makes nothing.
+    """
+    from exporter.db import server
+
+    facts: dict[str, render.Cell] = {"database": settings.place}
+    if settings.database_url is None:
+        absent = server.status(settings.home).state == "absent"
+        facts |= {"home": str(settings.home), "embedded_server": "absent" if absent else "running"}
+    if facts.get("embedded_server") != "absent":
+        facts |= _database_facts(settings)
+    if as_json:
+        render.print_json(facts)
+    else:
+        render.print_facts([(name.replace("_", " "), value) for name, value in facts.items()])
+
+
+@db.command(epilog=examples("exporter db start"))
+@json_option
+@database_option
+def start(settings: Settings, as_json: bool) -> None:
+    """Start the embedded server, making its data folder if absent, and print its URL.
+
+    Other commands do this by themselves when no database URL is given.
+    """
+    from exporter.db import server
+
+    _refuse_url(settings)
+    url = server.start(settings.home)
+    render.print_json({"url": url}) if as_json else click.echo(url)
+
+
+@db.command(epilog=examples("exporter db stop"))
+@json_option
+@database_option
+def stop(settings: Settings, as_json: bool) -> None:
+    """Stop the embedded server; commands that are using it fail.
+
+    It runs from the first command that needs it until this one.
+    """
+    from exporter.db import server
+
+    _refuse_url(settings)
+    stopped = server.stop(settings.home)
+    if as_json:
+        render.print_json({"stopped": stopped})
+    else:
+        render.note("the embedded server is stopped" if stopped else "no embedded server runs")
+
+
+@db.command(epilog=examples('psql "$(exporter db url)"'))
+@json_option
+@database_option
+def url(settings: Settings, as_json: bool) -> None:
+    """Print the URL of the embedded server, for psql and other programs; starts it if needed."""
+    from exporter.db import server
+
+    _refuse_url(settings)
+    found = server.start(settings.home)
+    render.print_json({"url": found}) if as_json else click.echo(found)
+
+
+def _refuse_url(settings: Settings) -> None:
+    """These commands are about the embedded server; a URL means another one."""
+    if settings.database_url:
+        raise BadInput(
+            "database URL",
+            f"{settings.place} is not the embedded server",
+            accepted="none: unset EXPORTER_DATABASE_URL and DATABASE_URL",
+        )
+
+
+def _database_facts(settings: Settings) -> dict[str, render.Cell]:
+    from exporter.db import connect
+
+    with connect.session(settings, at_head=False) as conn:
+        version = str(connect.server_version(conn))
+        found = connect.schema_status(conn, settings.schema)
+    return {
+        "server_version": version,
+        "schema": found.schema,
+        "revision": found.revision,
+        "head": found.head,
+        "state": found.state,
+    }
+
+
+def _print_schema(found: SchemaStatus, as_json: bool) -> None:
+    if as_json:
+        facts = ("schema", "revision", "head", "state")
+        render.print_json({name: getattr(found, name) for name in facts})
+    else:
+        click.echo(f"schema {found.schema}: revision {found.revision or 'none'} ({found.state})")

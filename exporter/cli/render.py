@@ -1,0 +1,152 @@
+"""What people and programs see: tables, JSON, progress.
+
+Data goes to stdout, everything else to stderr. Rich is imported only where a terminal is on the
+other side; into a pipe go plain aligned columns that ``awk`` can read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from exporter.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichBar
+    from rich.progress import TaskID
+
+Cell = str | int | float | bool | None
+
+#: Control characters, bidirectional overrides and lone surrogates: what could move a cursor or
+#: break a line when a name from somebody's archive is shown.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def one_line(text: str) -> str:
+    """The text as one printable line; whatever could steer a terminal is shown escaped."""
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def print_json(value: Any, out: TextIO | None = None) -> None:
+    """One JSON value on one line."""
+    (out or sys.stdout).write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    """A table on stdout: numbers to the right, None as "-"."""
+    texts = [[_cell(value) for value in row] for row in rows]
+    right = [
+        bool(rows) and all(_is_number(row[i]) or row[i] is None for row in rows)
+        for i in range(len(columns))
+    ]
+    if sys.stdout.isatty():
+        _rich_table(columns, texts, right)
+    else:
+        sys.stdout.write(plain_table(columns, texts, right))
+
+
+def print_facts(facts: Sequence[tuple[str, Cell]]) -> None:
+    """Names and values on stdout, one pair a line."""
+    width = max((len(name) for name, _ in facts), default=0)
+    for name, value in facts:
+        sys.stdout.write(f"{name:<{width}}  {_cell(value)}\n")
+
+
+def plain_table(
+    columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[bool]
+) -> str:
+    """Columns aligned with spaces, two between them, no line ends with one."""
+    lines = [list(columns), *texts]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return "".join(
+        "  ".join(
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        + "\n"
+        for line in lines
+    )
+
+
+def note(text: str) -> None:
+    """One line for people on stderr."""
+    sys.stderr.write(one_line(text) + "\n")
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """A receiver that draws on stderr while the block runs, or a silent one.
+
+    Silent when asked, and when stderr is no terminal.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield SILENT
+        return
+    with _bar() as bar:
+        yield _TerminalProgress(bar)
+
+
+class _TerminalProgress:
+    """Draws the current task as a bar, or as a running count when its total is not known."""
+
+    def __init__(self, bar: RichBar) -> None:
+        self._bar = bar
+        self._task: TaskID | None = None
+
+    def begin(self, task: str, total: int | None = None, unit: str = "rows") -> None:
+        if self._task is not None:
+            self._bar.stop_task(self._task)
+        self._task = self._bar.add_task(one_line(task), total=total, unit=unit)
+
+    def advance(self, count: int = 1) -> None:
+        if self._task is not None:
+            self._bar.advance(self._task, count)
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(one_line(text), markup=False, highlight=False)
+
+
+def _bar() -> RichBar:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:,.0f} {task.fields[unit]}", markup=False),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _rich_table(
+    columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[bool]
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, to_right in zip(columns, right, strict=True):
+        table.add_column(name, justify="right" if to_right else "left", overflow="fold")
+    for line in texts:
+        table.add_row(*(Text(text) for text in line))
+    Console().print(table)
+
+
+def _is_number(value: Cell) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: Cell) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return one_line(str(value))

@@ -1,0 +1,1 @@
+"""What the program promises to readers of its output, and how each promise is checked."""

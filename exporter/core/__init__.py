@@ -1,0 +1,1 @@
+"""The pure core: no database, files, clock, network or environment."""

@@ -1,0 +1,202 @@
+"""Reading members: plain bytes that are checked while they pass, and the checks of all members.
+
+A stream is only as good as its end: size and checksum are known when the last byte is out. So
+every reader here raises at the end rather than hand out a verdict, and whoever stores the
+chunks must be ready to throw them away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from isal import isal_zlib
+
+from exporter.core.runzip.codes import Limits, Note, NoteKind, Reason, Refusal
+from exporter.core.runzip.inflate import BrokenStream, plain_chunks
+from exporter.core.runzip.layout import Archive, Member, Role
+from exporter.core.runzip.names import path_text
+from exporter.core.runzip.overview import Json, parse_overview
+from exporter.core.runzip.scan import HeaderSearch
+
+__all__ = ["MemberReport", "Tick", "check_members", "read_member"]
+
+#: Called with the number of plain bytes just produced; may raise to stop the work.
+Tick = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberReport:
+    """What reading every member but the log found.
+
+    `overview` is the object to store, or None. `invalid_overview` is the member that was not
+    acceptable as one. `unreadable` holds the indexes of members whose plain bytes cannot be
+    produced. `plain_bytes` is their size in total, which counts towards the limit of the log.
+    """
+
+    overview: dict[str, Json] | None = None
+    invalid_overview: Member | None = None
+    unreadable: frozenset[int] = frozenset()
+    corrupt: int = 0
+    plain_bytes: int = 0
+    notes: tuple[Note, ...] = ()
+
+
+def read_member(
+    archive: Archive, member: Member, *, spent: int = 0, tick: Tick | None = None
+) -> Iterator[bytes]:
+    """Yield the plain bytes of one member in chunks of at most 256 KiB.
+
+    `spent` is what other members already produced, for the limit on the total.
+
+    Raises `Refusal`, for a log with the LOG_ reason of the same meaning: MEMBER_ENCRYPTED,
+    MEMBER_METHOD, MEMBER_CORRUPT, ZIP_SIZE_LIE when the data goes on behind a declared size at
+    which the checksum is right, ZIP_BOMB, LOG_TOO_LARGE.
+    """
+    entry = member.entry
+    if not member.is_supported:
+        encrypted = entry.is_encrypted
+        reason = Reason.MEMBER_ENCRYPTED if encrypted else Reason.MEMBER_METHOD
+        raise Refusal(reason, {"method": entry.central.method})
+    meter = _Meter(archive.limits, member, spent)
+    chunks = plain_chunks(
+        entry.central.method,
+        entry.central.flags,
+        entry.packed,
+        entry.plain_size,
+        archive.limits.window_bytes,
+    )
+    try:
+        for chunk in chunks:
+            meter.take(chunk)
+            if tick is not None:
+                tick(len(chunk))
+            if not meter.is_overrun:
+                yield chunk
+    except BrokenStream as error:
+        raise meter.corrupt() from error
+    meter.finish()
+
+
+@dataclass(slots=True)
+class _Meter:
+    """Size, checksum and limits of one member while its bytes pass."""
+
+    limits: Limits
+    member: Member
+    spent: int
+    produced: int = 0
+    crc: int = 0
+    #: More came out than was declared. The rest is only measured, never handed on.
+    is_overrun: bool = False
+
+    def take(self, chunk: bytes) -> None:
+        declared = self.member.entry.plain_size
+        room = max(0, declared - self.produced)
+        self.produced += len(chunk)
+        self._check_limits()
+        if not self.is_overrun:
+            self.crc = isal_zlib.crc32(memoryview(chunk)[:room], self.crc)
+            self.is_overrun = self.produced > declared
+            if self.is_overrun and self.crc == self.member.entry.central.crc:
+                facts = {"member": self.member.index, "declared_bytes": declared}
+                raise Refusal(Reason.ZIP_SIZE_LIE, facts)
+
+    def finish(self) -> None:
+        entry = self.member.entry
+        if self.produced != entry.plain_size or self.crc != entry.central.crc:
+            raise self.corrupt()
+
+    def corrupt(self) -> Refusal:
+        is_log = self.member.role is Role.LOG
+        facts = {
+            "member": self.member.index,
+            "declared_bytes": self.member.entry.plain_size,
+            "plain_bytes": self.produced,
+        }
+        return Refusal(Reason.LOG_CORRUPT if is_log else Reason.MEMBER_CORRUPT, facts)
+
+    def _check_limits(self) -> None:
+        limits, packed_size = self.limits, self.member.entry.packed_size
+        facts = {"plain_bytes": self.produced, "packed_bytes": packed_size}
+        beyond_floor = self.produced > limits.ratio_floor_bytes
+        if beyond_floor and self.produced > limits.ratio * packed_size:
+            raise Refusal(Reason.ZIP_BOMB, facts)
+        if self.produced > limits.member_bytes:
+            is_log = self.member.role is Role.LOG
+            raise Refusal(Reason.LOG_TOO_LARGE if is_log else Reason.ZIP_BOMB, facts)
+        if self.spent + self.produced > limits.total_bytes:
+            raise Refusal(Reason.ZIP_BOMB, facts | {"total_bytes": self.spent + self.produced})
+
+
+def check_members(archive: Archive, *, tick: Tick | None = None) -> MemberReport:
+    """Read every member but the log once, and throw the bytes away.
+
+    Finds broken members, bombs, false sizes and archives inside members, and takes the overview
+    along. Raises `Refusal`: ZIP_BOMB, ZIP_SIZE_LIE, NESTED_ARCHIVE, and LOG_CORRUPT or
+    LOG_TOO_LARGE for a further log file.
+    """
+    survey = _Survey(archive, tick)
+    for member in archive.members:
+        if member is not archive.log:
+            survey.visit(member)
+    return survey.report()
+
+
+@dataclass(slots=True)
+class _Survey:
+    archive: Archive
+    tick: Tick | None
+    search: HeaderSearch = field(init=False)
+    spent: int = 0
+    unreadable: list[int] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    corrupt: int = 0
+    overview: bytearray = field(default_factory=bytearray)
+
+    def __post_init__(self) -> None:
+        self.search = HeaderSearch(self.archive.limits.stray_headers)
+
+    def visit(self, member: Member) -> None:
+        if not member.is_supported:
+            self.unreadable.append(member.index)
+            return
+        try:
+            self._read(member)
+        except Refusal as refusal:
+            if refusal.reason is not Reason.MEMBER_CORRUPT:
+                raise
+            self.unreadable.append(member.index)
+            self.corrupt += 1
+            named = self.corrupt <= self.archive.limits.noted_paths
+            detail = path_text(member.entry.name) if named else ""
+            self.notes.append(Note(NoteKind.MEMBER_CORRUPT, detail))
+
+    def _read(self, member: Member) -> None:
+        nested = self.search.stream() if member.role is Role.KEPT else None
+        is_overview = member is self.archive.overview
+        for chunk in read_member(self.archive, member, spent=self.spent, tick=self._count):
+            if nested is not None and nested.feed(chunk):
+                raise Refusal(Reason.NESTED_ARCHIVE, {"member": member.index})
+            if is_overview and len(self.overview) <= self.archive.limits.overview_bytes:
+                self.overview += chunk
+        if nested is not None and nested.finish():
+            raise Refusal(Reason.NESTED_ARCHIVE, {"member": member.index})
+
+    def _count(self, size: int) -> None:
+        self.spent += size
+        if self.tick is not None:
+            self.tick(size)
+
+    def report(self) -> MemberReport:
+        member = self.archive.overview
+        overview = None
+        if member is not None and member.index not in self.unreadable:
+            overview = parse_overview(bytes(self.overview), self.archive.limits)
+        invalid = member if overview is None else None
+        if invalid is not None:
+            self.notes.append(Note(NoteKind.OVERVIEW_INVALID))
+        return MemberReport(
+            overview, invalid, frozenset(self.unreadable), self.corrupt, self.spent,
+            tuple(dict.fromkeys(self.notes)),
+        )  # fmt: skip

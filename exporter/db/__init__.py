@@ -1,0 +1,1 @@
+"""The only package that opens PostgreSQL: connections, the embedded server, migrations, queries."""

@@ -1,0 +1,53 @@
+-- name: columns
+SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %(schema)s
+
+-- name: data_version
+SELECT max(data_version) FROM sessions
+
+-- name: cluster
+SELECT (pg_control_system()).system_identifier, current_database()
+
+-- name: time_text
+CASE WHEN {at} >= '0001-01-01' AND {at} < '10000-01-01' THEN
+    rtrim(rtrim(to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '0'), '.') || 'Z'
+END
+
+-- name: listing
+SELECT s.id, md5(ROW({reading}, {columns})::text), s.message_count FROM sessions AS s
+
+-- name: excluded
+SELECT id FROM excluded_sessions
+
+-- name: sessions
+SELECT {columns} FROM sessions AS s WHERE s.id = ANY(%(ids)s)
+
+-- name: messages
+SELECT session_id, ordinal, role, {at}, is_system, model, token_usage, claude_message_id,
+    claude_request_id, source_uuid
+FROM messages WHERE session_id = ANY(%(ids)s)
+ORDER BY session_id, ordinal
+
+-- name: events
+SELECT session_id, id, message_ordinal, source, model, input_tokens, output_tokens,
+    cache_creation_input_tokens, cache_read_input_tokens, reasoning_tokens, {cost}::text, {at},
+    dedup_key
+FROM usage_events WHERE session_id = ANY(%(ids)s)
+ORDER BY session_id, id
+
+-- name: prices
+SELECT model_pattern, {rates}, updated_at FROM model_pricing
+WHERE NOT starts_with(model_pattern, '_')
+
+-- name: observations
+SELECT DISTINCT project, machine, root_path, git_remote, git_remote_name, worktree_name,
+    worktree_root_path, coalesce({at}, '')
+FROM {table}
+
+-- name: mappings
+SELECT DISTINCT machine, path_prefix, layout, project, enabled
+FROM source_worktree_project_mappings
+
+-- name: billing
+SELECT {at}, model, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens,
+    {charged}::text, is_headless, dedup_key
+FROM cursor_usage_events

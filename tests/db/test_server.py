@@ -1,0 +1,278 @@
+"""The embedded server: its life, its sharing, and what stands in its way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from exporter import errors
+from exporter.db import server
+from tests.postgres import UNSAFE_AND_FAST, new_folder
+
+ROOT = os.geteuid() == 0
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data folder of a stopped embedded server, to copy instead of running initdb each time."""
+    folder = new_folder()
+    server.start(folder / "home", UNSAFE_AND_FAST)
+    server.stop(folder / "home")
+    yield folder / "home" / "postgres"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder that the server's account may pass through; servers below it are stopped."""
+    made = new_folder()
+    yield made
+    for data in made.rglob("PG_VERSION"):
+        if data.parent.name == "postgres" and (data.parent / "postmaster.pid").exists():
+            server.stop(data.parents[1])
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def home(folder: Path, cluster: Path) -> Path:
+    """A home folder whose cluster exists and is stopped."""
+    home = folder / "home"
+    home.mkdir(mode=0o711)
+    shutil.copytree(cluster, home / "postgres")
+    if ROOT:
+        owner = cluster.stat()
+        for path in [home / "postgres", *(home / "postgres").rglob("*")]:
+            os.chown(path, owner.st_uid, owner.st_gid)
+    return home
+
+
+def answer(url: str, query: str) -> Any:
+    with psycopg.connect(url) as conn:
+        row = conn.execute(query).fetchone()
+    assert row
+    return row[0]
+
+
+# --- Its life -------------------------------------------------------------------------------
+
+
+def test_the_first_start_makes_everything_and_keeps_it_private(folder: Path) -> None:
+    home = folder / "new" / "home"
+    assert server.status(home).state == "absent"
+    url = server.start(home, UNSAFE_AND_FAST)
+    assert answer(url, "SHOW server_encoding") == "UTF8"
+    assert answer(url, "SHOW TimeZone") == "UTC"
+    assert answer(url, "SELECT 'a' < 'B'") is False
+    assert stat.S_IMODE((home / "postgres").stat().st_mode) == 0o700
+    assert stat.S_IMODE(home.stat().st_mode) & (stat.S_IROTH | stat.S_IWOTH) == 0
+    assert sorted(path.name for path in home.iterdir()) == ["postgres", "server.lock"]
+
+
+def test_start_stop_start_keeps_the_data(home: Path) -> None:
+    url = server.start(home)
+    with psycopg.connect(url) as conn:
+        conn.execute("CREATE TABLE kept AS SELECT 1 AS one")
+    found = server.status(home)
+    assert (found.state, found.url, found.version) == ("running", url, "18")
+    assert server.stop(home) is True
+    assert server.status(home).state == "stopped"
+    assert server.stop(home) is False
+    assert answer(server.start(home), "SELECT one FROM kept") == 1
+
+
+def test_it_listens_on_no_network_address_whatever_its_file_says(home: Path) -> None:
+    with open(home / "postgres" / "postgresql.conf", "a") as conf:
+        conf.write("listen_addresses = '*'\nunix_socket_permissions = 0777\n")
+    url = server.start(home)
+    assert answer(url, "SHOW listen_addresses") == ""
+    assert answer(url, "SHOW unix_socket_permissions") == "0700"
+
+
+def test_variables_of_the_caller_do_not_steer_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"PGPORT": "6000", "PGDATA": "/nowhere", "PGOPTIONS": "-c x=y"}.items():
+        monkeypatch.setenv(name, value)
+    server.start(home)
+    assert server.status(home).state == "running"
+
+
+def test_its_log_holds_no_statement_and_no_value(home: Path) -> None:
+    with psycopg.connect(server.start(home)) as conn, pytest.raises(psycopg.DataError):
+        conn.execute("SELECT 'hunter2'::integer")
+    server.stop(home)
+    assert "hunter2" not in (home / "postgres" / "server.log").read_text()
+
+
+def test_a_server_that_was_killed_is_started_again(home: Path) -> None:
+    server.start(home)
+    pid = server.status(home).pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    while server.status(home).state == "running":
+        time.sleep(0.01)
+    assert (home / "postgres" / "postmaster.pid").exists()
+    assert answer(server.start(home), "SELECT 1") == 1
+
+
+# --- Its sharing ----------------------------------------------------------------------------
+
+START = """
+import sys
+from pathlib import Path
+import psycopg
+from exporter.db import server
+url = server.start(Path(sys.argv[1]))
+print(psycopg.connect(url).execute("SELECT pg_postmaster_start_time()::text").fetchone()[0])
+"""
+
+
+def started_by_processes(home: Path, count: int) -> set[str]:
+    command = [sys.executable, "-c", START, str(home)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    answers = {process.communicate(timeout=120)[0].strip() for process in running}
+    assert all(process.returncode == 0 for process in running)
+    return answers
+
+
+def test_commands_that_start_at_once_share_one_server(home: Path) -> None:
+    assert len(started_by_processes(home, 4)) == 1
+    assert server.status(home).state == "running"
+
+
+def test_commands_that_start_at_once_make_one_data_folder(folder: Path) -> None:
+    assert len(started_by_processes(folder / "home", 3)) == 1
+    assert [path.name for path in (folder / "home").glob("postgres*")] == ["postgres"]
+
+
+def test_what_a_killed_first_start_left_behind_is_removed(folder: Path) -> None:
+    left = folder / "home" / "postgres-new-abc"
+    left.mkdir(parents=True)
+    (folder / "home").chmod(0o711)
+    (left / "PG_VERSION").write_text("18\n")
+    server.start(folder / "home", UNSAFE_AND_FAST)
+    assert not left.exists()
+
+
+# --- What stands in its way -----------------------------------------------------------------
+
+
+def test_a_long_path_gets_a_private_socket_folder_elsewhere(home: Path) -> None:
+    long = home.parent / ("x" * 90)
+    home.rename(long)
+    url = server.start(long)
+    assert answer(url, "SELECT 1") == 1
+    socket_folder = Path(answer(url, "SHOW unix_socket_directories"))
+    assert socket_folder.parent != long
+    assert stat.S_IMODE(socket_folder.stat().st_mode) == 0o700
+    server.stop(long)
+    socket_folder.rmdir()
+
+
+def test_a_path_with_odd_characters_works(home: Path) -> None:
+    odd = home.parent / 'it\'s, "odd" %41 ü'
+    home.rename(odd)
+    url = server.start(odd)
+    assert answer(url, "SELECT 1") == 1
+    socket_folder = Path(answer(url, "SHOW unix_socket_directories"))
+    server.stop(odd)
+    socket_folder.rmdir()
+
+
+def test_a_data_folder_of_another_major_version_is_left_alone(home: Path) -> None:
+    (home / "postgres" / "PG_VERSION").write_text("16\n")
+    with pytest.raises(errors.DataFolderVersion) as caught:
+        server.start(home)
+    assert (caught.value.found, caught.value.wanted) == ("16", server.MAJOR)
+    assert "pg_upgrade" in str(caught.value)
+    assert (home / "postgres" / "PG_VERSION").read_text() == "16\n"
+
+
+def test_a_folder_with_other_files_is_left_alone(folder: Path) -> None:
+    (folder / "home" / "postgres").mkdir(parents=True)
+    (folder / "home" / "postgres" / "letter.txt").write_text("dear")
+    with pytest.raises(errors.FolderNotWritable, match="no PostgreSQL cluster"):
+        server.start(folder / "home")
+    assert (folder / "home" / "postgres" / "letter.txt").read_text() == "dear"
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(folder: Path) -> None:
+    (folder / "home").write_text("")
+    with pytest.raises(errors.FolderNotWritable) as caught:
+        server.start(folder / "home")
+    assert caught.value.folder == str(folder / "home")
+
+
+def test_a_home_that_cannot_be_made_is_told() -> None:
+    with pytest.raises(errors.FolderNotWritable):
+        server.start(Path("/proc/no/such"))
+
+
+@pytest.mark.skipif(ROOT, reason="root may write everywhere")
+def test_a_folder_without_write_permission_is_told(folder: Path) -> None:
+    (folder / "home").mkdir(mode=0o500)
+    with pytest.raises(errors.FolderNotWritable, match="permission denied"):
+        server.start(folder / "home")
+
+
+@pytest.mark.skipif(not ROOT, reason="only root runs the server under another account")
+def test_a_home_that_the_servers_account_cannot_reach_is_told(folder: Path) -> None:
+    (folder / "private").mkdir(mode=0o700)
+    with pytest.raises(errors.FolderNotWritable, match="may not enter"):
+        server.start(folder / "private" / "home")
+    assert not (folder / "private" / "home").exists()
+
+
+@pytest.mark.skipif(not ROOT, reason="only root runs the server under another account")
+def test_binaries_that_the_servers_account_cannot_reach_are_copied(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = server._programs(home, None)
+    package = installed.parents[1]
+
+    def reachable(path: Path, account: Any) -> Path | None:
+        return package if path.is_relative_to(package) else None
+
+    monkeypatch.setattr(server, "_reachable", reachable)
+    assert answer(server.start(home), "SELECT 1") == 1
+    (copy,) = home.glob("programs-*")
+    assert (copy / package.name / "pginstall18" / "bin" / "postgres").exists()
+
+
+def test_a_configuration_that_does_not_start_names_the_reason_and_the_log(home: Path) -> None:
+    with open(home / "postgres" / "postgresql.conf", "a") as conf:
+        conf.write("no_such_parameter = 1\n")
+    with pytest.raises(errors.ServerStartFailed) as caught:
+        server.start(home)
+    assert "configuration file" in str(caught.value)
+    assert caught.value.log == str(home / "postgres" / "server.log")
+
+
+def test_a_socket_folder_that_another_user_made_first_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_SOCKET_PATH_BYTES", 60)
+    monkeypatch.setattr(server.tempfile, "gettempdir", lambda: "/tmp")
+    long = home.parent / ("x" * 40)
+    home.rename(long)
+    account = server._account(long / "postgres")
+    uid = account.uid if account else os.geteuid()
+    digest = server.hashlib.sha256(os.fsencode(long / "postgres")).hexdigest()[:12]
+    planted = Path("/tmp") / f"exporter-{uid}-{digest}"
+    planted.symlink_to(home.parent)
+    try:
+        with pytest.raises(errors.FolderNotWritable, match="belongs to another user"):
+            server.start(long)
+    finally:
+        planted.unlink()

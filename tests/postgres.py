@@ -1,0 +1,164 @@
+"""The PostgreSQL server that tests run against, and databases on it.
+
+Which server, in this order:
+
+- ``--postgres-image postgres:16``: a container, when Docker answers;
+- ``EXPORTER_TEST_DATABASE_URL``: a server by URL, whose role may create databases;
+- else the embedded one, in a folder made for this run, without fsync.
+
+One server serves all xdist workers; it starts when the first test needs it. The schema is built
+once as a template database, and each test that commits gets a clone of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from exporter.db import server
+from exporter.settings import Settings, load
+
+#: Where the processes of one run meet; set by the controller, read by its workers.
+FOLDER_VARIABLE = "EXPORTER_TEST_RUN_FOLDER"
+URL_VARIABLE = "EXPORTER_TEST_DATABASE_URL"
+
+#: No test outlives its machine, so nothing needs to reach the disk.
+UNSAFE_AND_FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+}
+
+
+class PostgresRun:
+    """The server of one test run, as seen by one of its processes."""
+
+    def __init__(self, folder: Path, worker: str, environ: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.worker = worker
+        self._given_url = environ.get(URL_VARIABLE) or None
+        self._numbers = itertools.count(1)
+
+    @property
+    def embedded(self) -> bool:
+        return self._given_url is None
+
+    @property
+    def url(self) -> str:
+        """URL of the server's maintenance database; starts the embedded server."""
+        return self._given_url or server.start(self.folder / "pg", UNSAFE_AND_FAST)
+
+    @property
+    def template(self) -> str:
+        """Name of the migrated template database, made by whoever comes first."""
+        name = f"{self._prefix}_template"
+        with self.lock("template"):
+            done = self.folder / "template-made"
+            if not done.exists():
+                self._create(name)
+                migrate_database(self.url_of(name))
+                done.touch()
+        return name
+
+    def create(self, *, migrated: bool = True) -> str:
+        """URL of a new database: a clone of the template, or an empty one."""
+        name = f"{self._prefix}_{self.worker}_{next(self._numbers)}"
+        self._create(name, template=self.template if migrated else None)
+        return self.url_of(name)
+
+    def drop(self, url: str) -> None:
+        """Drop a database made by create(), even if something is still connected to it."""
+        name = urlsplit(url).path.removeprefix("/")
+        self._execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        )
+
+    def url_of(self, database: str) -> str:
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
+
+    def describe(self) -> str:
+        """For the header of the run; connects to a server given by URL, starts nothing."""
+        if self._given_url is None:
+            return f"PostgreSQL {server.MAJOR}, embedded"
+        with psycopg.connect(self._given_url, connect_timeout=10) as conn:
+            row = conn.execute("SHOW server_version").fetchone()
+        assert row
+        return f"PostgreSQL {row[0]}, by {URL_VARIABLE}"
+
+    def finish(self) -> None:
+        """Remove everything the run made; called once, by the controller."""
+        if self.embedded:
+            server.stop(self.folder / "pg")
+        else:
+            pattern = self._prefix.replace("_", r"\_") + r"\_%"
+            with psycopg.connect(self.url, autocommit=True) as conn:
+                query = "SELECT datname FROM pg_database WHERE datname LIKE %s"
+                names = [row[0] for row in conn.execute(query, [pattern])]
+            for name in names:
+                self.drop(self.url_of(name))
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """One process of the run at a time."""
+        with open(self.folder / f"{name}.lock", "w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    @property
+    def _prefix(self) -> str:
+        return "exporter_test_" + self.folder.name.rpartition("-")[2].lower()
+
+    def _create(self, name: str, template: str | None = None) -> None:
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} ENCODING 'UTF8'")
+        source = sql.Identifier(template or "template0")
+        self._execute(statement.format(sql.Identifier(name), source))
+
+    def _execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.url, autocommit=True) as conn:
+            conn.execute(statement)
+
+
+def new_folder() -> Path:
+    """A short folder for one run, which the server's account may pass through when we are root."""
+    folder = Path(tempfile.mkdtemp(prefix="exporter-test-", dir="/tmp"))
+    folder.chmod(0o711)
+    return folder
+
+
+def migrate_database(url: str) -> None:
+    from exporter.db import migrate
+
+    migrate.upgrade(settings_for(url))
+
+
+def settings_for(url: str, **variables: str) -> Settings:
+    """Settings as the command line would make them, from nothing but the arguments."""
+    return load(url, environ=variables)
+
+
+def start_container(image: str) -> Any:
+    """A started container of a PostgreSQL image; raises when Docker does not answer."""
+    from testcontainers.postgres import PostgresContainer
+
+    return PostgresContainer(image, driver=None).start()
+
+
+def clean_environment() -> None:
+    """Let no variable of the caller's steer a test; embedded defaults point nowhere."""
+    for name in list(os.environ):
+        ours = name.startswith("EXPORTER_") and not name.startswith("EXPORTER_TEST_")
+        if ours or name.startswith("PG") or name == "DATABASE_URL":
+            del os.environ[name]
