@@ -1,6 +1,6 @@
 """CPU time of zip surgery against unpacking and recompressing, in one run.
 
-    python benchmarks/runzip.py [--log-mb 40] [--repetitions 5]
+    python -m benchmarks.runzip [--log-mb 40] [--repetitions 5]
 
 The snapshot is synthetic: a log of JSON lines that packs about 8:1 and 60 documents of 3 MB in
 total. Every figure is the median of the repetitions, in CPU time of this process, and only the

@@ -20,6 +20,7 @@ VARIABLES: Mapping[str, str] = {
     "DATABASE_URL": "PostgreSQL to use when the one above is not set",
     "EXPORTER_HOME": "folder of the embedded server; default: the platform's data folder",
     "EXPORTER_SCHEMA": "schema of the toolkit's tables; default: exporter",
+    "EXPORTER_CUSTOM_PRICES": "TOML file with rates of one's own, before all others",
     "EXPORTER_CONNECT_TIMEOUT": "seconds to wait for a server to answer; default: 10",
     "EXPORTER_LOCK_TIMEOUT_MS": "milliseconds to wait for a lock; default: 10000; 0: no limit",
     "EXPORTER_STATEMENT_TIMEOUT_MS": "milliseconds per statement; default: 0, no limit",

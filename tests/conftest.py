@@ -73,6 +73,7 @@ def _begin_run(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--postgres-image: Docker does not answer: {error}") from error
         config.stash[CONTAINER] = container
         os.environ[postgres.URL_VARIABLE] = container.get_connection_url()
+    postgres.remove_left_over()
     folder = postgres.new_folder()
     os.environ[postgres.FOLDER_VARIABLE] = str(folder)
     # Whatever forgets to name its database meets an empty home, never the real one.

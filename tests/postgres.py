@@ -12,13 +12,13 @@ once as a template database, and each test that commits gets a clone of it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -27,11 +27,14 @@ import psycopg
 from psycopg import sql
 
 from exporter.db import server
+from exporter.errors import ExporterError
 from exporter.settings import Settings, load
 
 #: Where the processes of one run meet; set by the controller, read by its workers.
 FOLDER_VARIABLE = "EXPORTER_TEST_RUN_FOLDER"
 URL_VARIABLE = "EXPORTER_TEST_DATABASE_URL"
+
+_PREFIX = "exporter-test-"
 
 #: No test outlives its machine, so nothing needs to reach the disk.
 UNSAFE_AND_FAST = {
@@ -110,7 +113,7 @@ class PostgresRun:
                 self.drop(self.url_of(name))
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    @contextmanager
+    @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """One process of the run at a time."""
         with open(self.folder / f"{name}.lock", "w") as handle:
@@ -132,10 +135,28 @@ class PostgresRun:
 
 
 def new_folder() -> Path:
-    """A short folder for one run, which the server's account may pass through when we are root."""
-    folder = Path(tempfile.mkdtemp(prefix="exporter-test-", dir="/tmp"))
+    """A short folder, which the server's account may pass through when we are root.
+
+    It is marked with our process, so that remove_left_over() knows whose it was.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
     folder.chmod(0o711)
+    (folder / "owner").write_text(str(os.getpid()))
     return folder
+
+
+def remove_left_over() -> None:
+    """Stop the servers and remove the folders of test processes that were killed."""
+    for mark in Path("/tmp").glob(f"{_PREFIX}*/owner"):
+        try:
+            os.kill(int(mark.read_text()), 0)
+        except (ProcessLookupError, ValueError):
+            with contextlib.suppress(OSError, ExporterError):
+                for data in mark.parent.glob("*/postgres"):
+                    server.stop(data.parent)
+                shutil.rmtree(mark.parent)
+        except OSError:
+            continue
 
 
 def migrate_database(url: str) -> None:

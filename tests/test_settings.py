@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,12 @@ def test_the_first_database_that_is_set_is_used(
 
 @pytest.mark.parametrize(
     "spelling",
-    ["postgres://h/a", "postgresql+psycopg2://h/a", "postgresql+asyncpg://h/a", " postgresql://h/a"],
+    [
+        "postgres://h/a",
+        "postgresql+psycopg2://h/a",
+        "postgresql+asyncpg://h/a",
+        " postgresql://h/a",
+    ],
 )
 def test_other_programs_spellings_of_a_url_are_accepted(spelling: str) -> None:
     assert load(spelling, {}).database_url == "postgresql://h/a"
@@ -57,7 +63,18 @@ def test_a_plain_lower_case_schema_is_accepted(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["public", "pg_temp", "information_schema", "Exporter", "a b", 'a"b', "a" * 64, "1", "é", "a\n"],
+    [
+        "public",
+        "pg_temp",
+        "information_schema",
+        "Exporter",
+        "a b",
+        'a"b',
+        "a" * 64,
+        "1",
+        "é",
+        "a\n",
+    ],
 )
 def test_any_other_schema_is_refused(name: str) -> None:
     with pytest.raises(BadInput) as caught:
@@ -82,6 +99,16 @@ def test_without_a_home_the_platforms_own_folder_is_used() -> None:
     home = Settings().home
     assert home.is_absolute()
     assert "exporter" in home.name
+
+
+def test_every_variable_that_the_program_names_is_in_the_list() -> None:
+    package = Path(__file__).parents[1] / "exporter"
+    named = {
+        name
+        for path in package.rglob("*.py")
+        for name in re.findall(r"\bEXPORTER_[A-Z_]+\b", path.read_text(encoding="utf-8"))
+    }
+    assert named - set(VARIABLES) == set()
 
 
 def test_every_variable_is_documented() -> None:

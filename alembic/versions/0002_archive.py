@@ -349,11 +349,15 @@ CREATE TABLE worktree_mappings (
 # The one renderer of v1 text in SQL; exporter.core.wire is its twin for everything else.
 TEXT_FUNCTIONS = r"""
 CREATE FUNCTION json_text(value text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT coalesce(
-        replace(replace(replace(replace(replace(to_json(value)::text,
-            '<', '\u003c'), '>', '\u003e'), '&', '\u0026'),
-            U&'\2028', '\u2028'), U&'\2029', '\u2029'),
-        'null')
+    SELECT coalesce(to_json(value)::text, 'null')
+$$;
+
+-- The escapes that v1 has beyond JSON's own. None of these characters is JSON syntax, so whole
+-- documents can be escaped at once.
+CREATE FUNCTION wire_text(document text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT replace(replace(replace(replace(replace(document,
+        '<', '\u003c'), '>', '\u003e'), '&', '\u0026'),
+        U&'\2028', '\u2028'), U&'\2029', '\u2029')
 $$;
 
 -- Shortest text of a double: positional from 1e-6 up to 1e21, else a bare exponent.
@@ -402,7 +406,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION json_number(double precision), json_text(text)")
+    op.execute("DROP FUNCTION json_number(double precision), json_text(text), wire_text(text)")
     for table in TABLES:
         op.execute(f"DROP TABLE {table}")
     op.execute("DROP FUNCTION log_session_changes()")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exporter.cli import render
-from exporter.cli.options import database_option, examples, json_option
+from exporter.cli.options import database_option, examples, json_option, quiet_option
 from exporter.errors import BadInput
 from exporter.settings import Settings
 
@@ -167,3 +167,24 @@ def _print_schema(found: SchemaStatus, as_json: bool) -> None:
         render.print_json({name: getattr(found, name) for name in facts})
     else:
         click.echo(f"schema {found.schema}: revision {found.revision or 'none'} ({found.state})")
+
+
+@db.command(epilog=examples("exporter db rebuild", "exporter db rebuild --json"))
+@database_option
+@json_option
+@quiet_option
+def rebuild(settings: Settings, as_json: bool, quiet: bool) -> None:
+    """Make everything derived anew: roll-ups, rates, places, copies and the exported text.
+
+    Imports keep all this right; this is for after a restore or a repair by hand. Exports may run
+    meanwhile.
+    """
+    from exporter.db.connect import session
+    from exporter.importers.rebuild import rebuild as rebuild_archive
+
+    with session(settings) as conn, render.progress(quiet=quiet) as progress:
+        wrong = rebuild_archive(conn, progress)
+    if as_json:
+        render.print_json(wrong)
+    else:
+        render.print_facts([(f"{kind.replace('_', '-')} mended", n) for kind, n in wrong.items()])

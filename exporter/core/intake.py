@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from exporter.core.identity import session_directory
 from exporter.core.text import storable
@@ -40,6 +42,11 @@ _INT32_MAX: Final = (1 << 31) - 1
 _FIRST_NS: Final = -62_135_596_800 * 1_000_000_000
 _LAST_NS: Final = 253_402_300_800 * 1_000_000_000 - 1
 _NULL: Final = "\\N"
+_NO_STRETCH: Final = f"{_NULL}\t{_NULL}"
+#: Longest RFC 3339 text in UTC that says no more than milliseconds.
+_WHOLE_MS_LENGTH: Final = 24
+#: The same for microseconds, PostgreSQL's own unit.
+_WHOLE_US_LENGTH: Final = 27
 _NOT_A_MODEL: Final = frozenset(("", "<synthetic>"))
 _ROLE_CLASSES: Final = {"assistant": "a", "user": "u", "system": "s", "tool": "t"}
 _COPY_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -176,12 +183,14 @@ class Rows(NamedTuple):
 
 
 class _Usage(NamedTuple):
-    """A usage row on its way, in the order of its sort key."""
+    """A usage row on its way; the first four decide the order in which a session counts."""
 
     time_text: str
     ordinal: int
     is_event: bool
     event_id: int
+    #: COPY fields of the time.
+    at: str
     model: str
     source: str | None
     counts: tuple[int, int, int, int, int]
@@ -189,13 +198,16 @@ class _Usage(NamedTuple):
     key: str | None
 
 
+#: A message that has a time text, that text, its instant, and the two COPY fields of the instant.
+_Timed: TypeAlias = tuple[SourceMessage, str, int | None, str]
+
+
 class Activity(NamedTuple):
     """What the message times of a session say about it as a whole."""
 
     latest_text: str
     latest_ms: int | None
-    latest_strict_ns: int | None
-    latest_strict_text: str
+    latest_at: str | None
 
 
 def copy_text(text: str | None) -> str:
@@ -227,21 +239,37 @@ def session_rows(
     """
     _check_identifiers(session)
     assistants = sum(1 for m in messages if m.role == "assistant" and not m.is_system)
-    activity = _latest_activity(messages)
+    timed = _timed(messages)
     directory = session_directory(session.file_path)
-    usage = _usage_rows(session, messages, events)
-    _note_odd_usage(usage, messages, repairs)
+    usage = _usage_rows(session, messages, timed, events)
+    _note_odd_values(usage, messages, timed, repairs)
     usage_lines = _usage_lines(usage, model_id)
-    points = _point_lines(messages, model_id, repairs)
-    line = _session_line(session, directory, assistants, activity)
+    points = _point_lines(timed, model_id)
+    line = _session_line(session, directory, assistants, _latest_activity(timed))
     hashed = blake2b(line.encode(), digest_size=16)
     hashed.update("".join(usage_lines).encode())
     hashed.update("".join(points).encode())
     return Rows(line, usage_lines, points, hashed.hexdigest(), directory)
 
 
-def _note_odd_usage(
-    usage: list[_Usage], messages: Sequence[SourceMessage], repairs: Repairs
+def _timed(messages: Sequence[SourceMessage]) -> list[_Timed]:
+    """The messages with a time text, read once for all that follows."""
+    timed: list[_Timed] = []
+    for message in messages:
+        text = message.timestamp
+        if not text:
+            continue
+        ns = parse_strict_ns(text)
+        at, beyond = _postgres_time(text, ns)
+        timed.append((message, text, ns, f"{at or _NULL}\t{beyond}"))
+    return timed
+
+
+def _note_odd_values(
+    usage: list[_Usage],
+    messages: Sequence[SourceMessage],
+    timed: Sequence[_Timed],
+    repairs: Repairs,
 ) -> None:
     for row in usage:
         if max(row.counts) == MOST_TOKENS:
@@ -249,6 +277,9 @@ def _note_odd_usage(
     for message in messages:
         if message.token_usage and message.token_usage[-1] != "}":
             repairs.add("usage_text")
+    for _, _, _, at in timed:
+        if at.startswith(_NULL):
+            repairs.add("time")
 
 
 def _check_identifiers(session: SourceSession) -> None:
@@ -261,21 +292,35 @@ def _check_identifiers(session: SourceSession) -> None:
             raise Refused("label_length")
 
 
-def _latest_activity(messages: Sequence[SourceMessage]) -> Activity:
+def _latest_activity(timed: Sequence[_Timed]) -> Activity:
     """The message time with the greatest instant, in both readings of time text.
 
-    Text that is no instant counts only where nothing else does; ties go to the greatest text.
+    Text that is no instant counts only where nothing else does; ties go to the greatest text. Of
+    the texts of whole milliseconds, which both readings see alike, only the latest is compared.
     """
     best: tuple[bool, int, str] = (False, 0, "")
-    strict_ns: int | None = None
-    strict_text = ""
-    for text in {m.timestamp for m in messages if m.timestamp}:
-        ms = parse_instant_ms(text)
-        best = max(best, (ms is not None, ms or 0, text))
-        ns = parse_strict_ns(text)
-        if ns is not None and (strict_ns is None or ns > strict_ns):
-            strict_ns, strict_text = ns, text
-    return Activity(best[2], best[1] if best[0] else None, strict_ns, strict_text)
+    latest: tuple[int, str] | None = None
+    whole: tuple[int, str] | None = None
+    for _, text, ns, at in timed:
+        if ns is not None and (latest is None or ns > latest[0]):
+            latest = (ns, at)
+        if ns is not None and len(text) <= _WHOLE_MS_LENGTH and _is_plain_utc(text):
+            if whole is None or ns > whole[0] or (ns == whole[0] and text > whole[1]):
+                whole = (ns, text)
+        else:
+            ms = parse_instant_ms(text)
+            best = max(best, (ms is not None, ms or 0, text))
+    if whole is not None:
+        best = max(best, (True, whole[0] // 1_000_000, whole[1]))
+    latest_at = latest[1].partition("\t")[0] if latest else _NULL
+    return Activity(
+        best[2], best[1] if best[0] else None, None if latest_at == _NULL else latest_at
+    )
+
+
+def _is_plain_utc(text: str) -> bool:
+    """Whether accepted RFC 3339 text has two digits of hour, a point if any, and a Z."""
+    return text[-1] == "Z" and text[13] == ":" and text[19] in ".Z"
 
 
 def _session_line(
@@ -299,7 +344,7 @@ def _session_line(
         _timestamp_field(session.started_at),
         _timestamp_field(session.ended_at),
         _timestamp_field(session.created_at),
-        _timestamp_field(activity.latest_strict_text),
+        activity.latest_at,
         last_text,
         activity_ms,
         utc_day(session.started_at or session.created_at or ""),
@@ -357,76 +402,91 @@ def _postgres_time(text: str, ns: int | None) -> tuple[str | None, int]:
     """
     if ns is None or not _FIRST_NS <= ns <= _LAST_NS:
         return None, 0
-    if len(text) <= 27 and text[-1] == "Z" and text[13] == ":" and "," not in text:
+    if len(text) <= _WHOLE_US_LENGTH and _is_plain_utc(text):
         return text, 0
     micros, beyond = divmod(ns, 1000)
     return f"{seconds_text(ns)[:-1]}.{micros % 1_000_000:06}Z", beyond
 
 
 def _usage_rows(
-    session: SourceSession, messages: Sequence[SourceMessage], events: Iterable[SourceEvent]
+    session: SourceSession,
+    messages: Sequence[SourceMessage],
+    timed: Sequence[_Timed],
+    events: Iterable[SourceEvent],
 ) -> list[_Usage]:
     """Every usage-bearing row, in the order in which a session counts them.
 
     That order compares the time as text, as its contract demands, then the ordinal, then puts
-    messages before events.
+    messages before events. A row without a time has the start of its session.
     """
-    fallback = session.started_at or ""
-    rows = [_message_usage(session, m, fallback) for m in messages if _bears_usage(m)]
-    rows += [_event_usage(session, e, fallback) for e in events if e.model]
-    rows.sort(key=lambda row: row[:4])
+    start = session.started_at or ""
+    start_at = time_fields(start)
+    rows = [
+        _message_usage(session, m, text, f"{at}\t{_NULL}" if ns is not None else None)
+        for m, text, ns, at in timed
+        if m.token_usage and m.model not in _NOT_A_MODEL
+    ]
+    rows += [
+        _message_usage(session, m, start, start_at)
+        for m in messages
+        if not m.timestamp and m.token_usage and m.model not in _NOT_A_MODEL
+    ]
+    rows += [_event_usage(session, e, start) for e in events if e.model]
+    rows.sort(key=_USAGE_ORDER)
     return rows
 
 
-def _bears_usage(message: SourceMessage) -> bool:
-    return bool(message.token_usage) and message.model not in _NOT_A_MODEL
+_USAGE_ORDER: Final = itemgetter(0, 1, 2, 3)
 
 
-def _message_usage(session: SourceSession, message: SourceMessage, fallback: str) -> _Usage:
+def _message_usage(
+    session: SourceSession, message: SourceMessage, time_text: str, at: str | None
+) -> _Usage:
+    """The usage row of a message; ``at`` are the COPY fields of its time where they are known."""
+    key = dedup_key(
+        kind="message",
+        session_id=session.id,
+        agent=session.agent,
+        message_id=message.message_id,
+        request_id=message.request_id,
+        source_uuid=message.source_uuid,
+    )
+    counts = read_token_usage(message.token_usage)
+    fields = time_fields(time_text) if at is None else at
     return _Usage(
-        message.timestamp or fallback,
-        message.ordinal,
-        False,
-        0,
-        message.model,
-        None,
-        read_token_usage(message.token_usage),
-        None,
-        dedup_key(
-            kind="message",
-            session_id=session.id,
-            agent=session.agent,
-            message_id=message.message_id,
-            request_id=message.request_id,
-            source_uuid=message.source_uuid,
-        ),
+        time_text, message.ordinal, False, 0, fields, message.model, None, counts, None, key
     )
 
 
 def _event_usage(session: SourceSession, event: SourceEvent, fallback: str) -> _Usage:
+    counts = clamp_event(
+        event.source,
+        event.input_tokens,
+        event.output_tokens,
+        event.cache_creation_input_tokens,
+        event.cache_read_input_tokens,
+        event.reasoning_tokens,
+    )
+    key = dedup_key(
+        kind="event",
+        session_id=session.id,
+        source=event.source,
+        event_key=event.dedup_key,
+        event_id=event.event_id,
+    )
+    text = fallback if event.occurred_at is None else event.occurred_at
+    ordinal = -1 if event.ordinal is None else event.ordinal
     return _Usage(
-        fallback if event.occurred_at is None else event.occurred_at,
-        -1 if event.ordinal is None else event.ordinal,
+        text,
+        ordinal,
         True,
         event.event_id,
+        time_fields(text),
         event.model,
         event.source,
-        clamp_event(
-            event.source,
-            event.input_tokens,
-            event.output_tokens,
-            event.cache_creation_input_tokens,
-            event.cache_read_input_tokens,
-            event.reasoning_tokens,
-        ),
+        counts,
         event.cost,
-        dedup_key(
-            kind="event",
-            session_id=session.id,
-            source=event.source,
-            event_key=event.dedup_key,
-            event_id=event.event_id,
-        ),
+        key,
     )
 
 
@@ -445,7 +505,7 @@ def _usage_lines(rows: list[_Usage], model_id: Callable[[str], int]) -> list[str
         cost = _NULL if row.cost is None else f"{row.cost:f}"
         lines.append(
             f"{position}\t{_int32(row.ordinal)}\t{model_id(row.model)}\t{copy_text(row.source)}"
-            f"\t{time_fields(row.time_text)}\t{counts}\t{cost}\t{key}\t{counted}\n"
+            f"\t{row.at}\t{counts}\t{cost}\t{key}\t{counted}\n"
         )
     return lines
 
@@ -464,29 +524,20 @@ def _int32(value: int) -> int:
     return value if -_INT32_MAX <= value <= _INT32_MAX else (_INT32_MAX if value > 0 else -1)
 
 
-def _point_lines(
-    messages: Sequence[SourceMessage], model_id: Callable[[str], int], repairs: Repairs
-) -> list[str]:
+def _point_lines(timed: Sequence[_Timed], model_id: Callable[[str], int]) -> list[str]:
     """One COPY line per message with a time: the point, and the active time that begins there."""
-    timed = [m for m in messages if m.timestamp]
-    instants = [parse_strict_ns(m.timestamp or "") for m in timed]
-    active = _active_times(timed, instants, model_id)
     lines = []
-    for message, ns, stretch in zip(timed, instants, active, strict=True):
-        at, beyond = _postgres_time(message.timestamp or "", ns)
-        if at is None:
-            repairs.add("time")
-        model = model_id(message.model) if message.model else _NULL
+    for (message, _, _, at), stretch in zip(timed, _active_times(timed, model_id), strict=True):
+        ordinal, role, name = message.ordinal, message.role, message.model
+        model = model_id(name) if name else _NULL
         lines.append(
-            f"{_int32(message.ordinal)}\t{at or _NULL}\t{beyond}"
-            f"\t{_ROLE_CLASSES.get(message.role, 'o')}\t{model}\t{stretch}\n"
+            f"{ordinal if 0 <= ordinal <= _INT32_MAX else _int32(ordinal)}\t{at}"
+            f"\t{_ROLE_CLASSES.get(role, 'o')}\t{model}\t{stretch}\n"
         )
     return lines
 
 
-def _active_times(
-    timed: Sequence[SourceMessage], instants: list[int | None], model_id: Callable[[str], int]
-) -> list[str]:
+def _active_times(timed: Sequence[_Timed], model_id: Callable[[str], int]) -> list[str]:
     """Two COPY fields per message: active nanoseconds that begin with it, and their model.
 
     The stretch between two neighbours belongs to the first, is cut at `ACTIVE_GAP_NS`, and is
@@ -495,13 +546,14 @@ def _active_times(
     """
     stretches = []
     model = _NULL
-    for here, after, follower in zip(instants, instants[1:], timed[1:], strict=False):
+    for (_, _, here, _), (follower, _, after, _) in pairwise(timed):
         if here is None or after is None or after <= here:
-            stretches.append(f"{_NULL}\t{_NULL}")
+            stretches.append(_NO_STRETCH)
             continue
         if follower.role == "assistant" and follower.model:
             model = str(model_id(follower.model))
-        stretches.append(f"{min(after - here, ACTIVE_GAP_NS)}\t{model}")
+        gap = after - here
+        stretches.append(f"{gap if gap < ACTIVE_GAP_NS else ACTIVE_GAP_NS}\t{model}")
     if timed:
-        stretches.append(f"{_NULL}\t{_NULL}")
+        stretches.append(_NO_STRETCH)
     return stretches

@@ -52,8 +52,11 @@ _CLOCK_MS: Final = {
 }
 _SECONDS: Final = {f"{second:02}": second for second in range(60)}
 #: The usual ends of a time in UTC to milliseconds.
-_TAIL_MS: Final = {"Z": 0, "+00:00": 0} | {
-    f".{millis:03}{zone}": millis for millis in range(1000) for zone in ("Z", "+00:00")
+_TAIL_MS: Final[dict[str, int]] = {"Z": 0, "+00:00": 0} | {
+    f".{part:0{digits}}{zone}": part * 10 ** (3 - digits)
+    for digits in (1, 2, 3)
+    for part in range(10**digits)
+    for zone in ("Z", "+00:00")
 }
 
 #: Day text to epoch milliseconds; only days no time of which can pass `_LAST_MS`.

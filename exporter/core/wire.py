@@ -59,8 +59,8 @@ def _dumps(value: Json, options: int) -> bytes:
     try:
         out = orjson.dumps(_written(value), option=options)
     except orjson.JSONEncodeError:
-        # Rare enough to try first: a lone surrogate, an integer of more than 64 bits. Anything
-        # else that orjson refuses, it refuses again.
+        # Looked for only after a refusal, being rare: a lone surrogate, an integer of more than 64
+        # bits. Anything else that orjson refuses, it refuses again.
         out = orjson.dumps(_respelt(_written(value)), option=options)
     for raw, escaped in _ASCII_ESCAPES:
         if raw in out:
@@ -76,14 +76,14 @@ def _written(value: object) -> object:
     kind = type(value)
     if kind in _PLAIN:
         return value
-    # Asking the type first spares plain containers the slow check against an abstract class.
+    if isinstance(value, (float, Decimal)):
+        return orjson.Fragment(wire_number_text(float(value)))
+    if isinstance(value, (list, tuple)):
+        return [v if type(v) in _PLAIN else _written(v) for v in value]
+    # The type first: it spares plain dicts the slow check against an abstract class.
     if kind is dict or isinstance(value, Mapping):
         items = cast(Mapping[object, object], value).items()
         return {k: v if type(v) in _PLAIN else _written(v) for k, v in items}
-    if isinstance(value, (list, tuple)):
-        return [v if type(v) in _PLAIN else _written(v) for v in value]
-    if isinstance(value, (float, Decimal)):
-        return orjson.Fragment(wire_number_text(float(value)))
     # Enumerations and other kinds of text and integer pass; the rest orjson refuses.
     return value
 

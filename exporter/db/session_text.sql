@@ -1,6 +1,6 @@
 -- Everything of a v1 session row before its usage, from one row `s` of sessions.
 -- name: head
-'{"id":' || json_text(s.id)
+wire_text('{"id":' || json_text(s.id)
 || ',"project":' || json_text(s.project)
 || ',"machine":' || json_text(s.machine)
 || ',"agent":' || json_text(s.agent)
@@ -16,11 +16,11 @@
 || ',"turn_count":' || s.user_message_count::text
 || CASE WHEN s.is_automated
        THEN ',"classification":"automated","is_automated":true,"model_usage":'
-       ELSE ',"classification":"interactive","is_automated":false,"model_usage":' END
+       ELSE ',"classification":"interactive","is_automated":false,"model_usage":' END)
 
 -- Everything after the usage, to the closing brace.
 -- name: tail
-',"parent_session_id":' || json_text(s.parent_session_id)
+wire_text(',"parent_session_id":' || json_text(s.parent_session_id)
 || ',"relationship_type":' || json_text(nullif(s.relationship_type, ''))
 || ',"worktree":'
 || CASE WHEN s.has_worktree
@@ -32,7 +32,7 @@
 || CASE WHEN s.has_total_output_tokens
        THEN ',"has_total_output_tokens":true' ELSE ',"has_total_output_tokens":false' END
 || CASE WHEN s.has_peak_context_tokens
-       THEN ',"has_peak_context_tokens":true}' ELSE ',"has_peak_context_tokens":false}' END
+       THEN ',"has_peak_context_tokens":true}' ELSE ',"has_peak_context_tokens":false}' END)
 
 -- The usage of a session that has none.
 -- name: no_usage
@@ -42,7 +42,7 @@
 -- (session_key, usage): the usage text of the sessions given at the rates given. A sum of money
 -- is exact until it becomes the nearest double, once for the session and once for each model.
 -- name: usage
-SELECT session_key,
+SELECT session_key, wire_text(
     '{{"models":[' || string_agg(model, ',' ORDER BY name)
     || '],"input_tokens":' || sum(input_tokens)::text
     || ',"output_tokens":' || sum(output_tokens)::text
@@ -65,7 +65,7 @@ SELECT session_key,
                 WHEN reported_rows = 0 THEN ',"cost_source":"computed"}}'
                 ELSE ',"cost_source":"mixed"}}' END,
         ',' ORDER BY name)
-    || '}}}}' AS usage
+    || '}}}}') AS usage
 FROM (
     SELECT x.*, m.name, json_text(m.name) AS model,
         computed_rows = 0 OR r.matched_pattern IS NOT NULL AS has_cost,

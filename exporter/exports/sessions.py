@@ -21,13 +21,12 @@ from psycopg import sql
 
 from exporter.core import cursor as cursors
 from exporter.core.cursor import Cursor, CursorInvalid, CursorOrderMismatch, Filters
-from exporter.core.identity import Identity, ProjectResolution
 from exporter.core.pricing import PriceTable, Rates
-from exporter.core.remotes import utf8_bytes
 from exporter.core.times import parse_instant_ms
 from exporter.db import queries, session_text
 from exporter.db.prices import price_table
 from exporter.errors import CursorReset, ExporterError
+from exporter.exports.facts import project_resolutions
 
 QUERIES = queries.load(__file__)
 Connection = psycopg.Connection[Any]
@@ -146,7 +145,8 @@ def open_export(conn: Connection, request: Request) -> Answer:
     prices = price_table(conn, request.custom_rates)
     models = _models(conn, selection)
     head["pricing"] = prices.block({m.name: (m.computed, m.reported) for m in models}).asdict()
-    head["projects"] = _projects(conn, labels)
+    resolved = project_resolutions(conn, labels)
+    head["projects"] = {label: known.as_wire() for label, known in resolved.items()}
     if request.everything:
         _walk_in_order(conn)
     return Answer(head, _lines(conn, selection, prices, models))
@@ -360,42 +360,6 @@ def _page(
 def _models(conn: Connection, selection: Selection) -> list[ModelFacts]:
     rows = _select(conn, "models", selection)
     return [ModelFacts(a, b, c, d, e, tuple(rates)) for a, b, c, d, e, *rates in rows]
-
-
-def _projects(conn: Connection, labels: list[str]) -> dict[str, Any]:
-    """What each label stands for, in byte order of the labels."""
-    found = {
-        row[0]: _resolution(*row[1:])
-        for row in conn.execute(QUERIES["projects"], {"labels": labels})
-    }
-    return {label: found[label].as_wire() for label in sorted(found, key=utf8_bytes)}
-
-
-def _resolution(
-    seen_low: str | None,
-    seen_high: str | None,
-    ran_low: str | None,
-    ran_high: str | None,
-    key_source: str | None,
-    remote: str | None,
-    root: str | None,
-    is_redacted: bool | None,
-    path_root: str | None,
-) -> ProjectResolution:
-    """Observations decide; where there is none that is usable, the places of sessions do."""
-    low, high = (seen_low, seen_high) if seen_low is not None else (ran_low, ran_high)
-    if low is None:
-        return ProjectResolution("unknown")
-    if low != high:
-        return ProjectResolution("ambiguous")
-    if seen_low is None or key_source == "root_path":
-        return ProjectResolution(
-            "resolved", Identity(low, "root_path", None, root or path_root, machine_local=True)
-        )
-    # A withheld remote may carry a credential; its key alone joins the project.
-    return ProjectResolution(
-        "resolved", Identity(low, "git_remote", None if is_redacted else remote)
-    )
 
 
 # -- rows ---------------------------------------------------------------------------------------

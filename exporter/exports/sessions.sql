@@ -127,34 +127,6 @@ FROM (
 ) AS x
 JOIN models AS m USING (model_id) JOIN model_rates AS r USING (model_id)
 
--- Identities of project labels. The smallest and the largest key of a label say all there is to
--- know: none, one, or several.
--- name: projects
-SELECT asked.label, seen.low, seen.high, ran.low, ran.high,
-    o.key_source, o.normalized_remote, o.normalized_root, o.is_redacted, p.path_root
-FROM unnest(%(labels)s::text[]) AS asked (label)
-CROSS JOIN LATERAL (
-    SELECT min(key) AS low, max(key) AS high FROM project_observations
-    WHERE project = asked.label AND key IS NOT NULL
-) AS seen
-LEFT JOIN LATERAL (
-    SELECT min(path_key) AS low, max(path_key) AS high FROM sessions
-    WHERE seen.low IS NULL AND project = asked.label AND path_key IS NOT NULL
-      AND deleted_at_text IS NULL AND presence = 'present'
-) AS ran ON true
-LEFT JOIN LATERAL (
-    SELECT min(key_source) AS key_source, min(normalized_remote) AS normalized_remote,
-        min(normalized_root) AS normalized_root, bool_or(is_redacted) AS is_redacted
-    FROM project_observations
-    WHERE project = asked.label AND key = seen.low AND seen.low = seen.high
-) AS o ON true
-LEFT JOIN LATERAL (
-    SELECT path_root FROM sessions
-    WHERE project = asked.label AND path_key = ran.low AND ran.low = ran.high
-      AND deleted_at_text IS NULL AND presence = 'present'
-    LIMIT 1
-) AS p ON true
-
 -- name: lines
 SELECT l.head || {usage} || l.tail
 FROM sessions AS s JOIN session_lines AS l USING (session_key) {rates}

@@ -178,6 +178,8 @@ class _Import:
         gone = set(excluded)
         load.stage_listing(conn, (row for row in source.listing() if row.id not in gone))
         self._sessions(full, places, models)
+        if summary.new + summary.changed >= BATCH_SESSIONS:
+            load.refresh_statistics(conn)
         summary.removed += load.mark_gone(conn, self._source_id, excluded)
         with conn.transaction():
             load.refresh_rates(conn)

@@ -107,7 +107,9 @@ FROM usage_events WHERE session_id IN (SELECT value FROM json_each(?))
 ORDER BY session_id, id
 """
 # What a fingerprint must see of the messages, from covering indexes alone: every time and role, and
-# every usage text. `fold` is a checksum; sums of it do not depend on the order of rows.
+# every usage text. `fold` is a checksum with a start value; a sum of them has no order.
+#: The owner's index of usage texts. The planner would rather read every message's row.
+_USAGE_INDEX: Final = "idx_messages_usage_covering"
 _MESSAGE_MARKS: Final = """
 SELECT session_id, count(*), sum(id),
     group_concat(ordinal || ' ' || role || ' ' || ifnull(timestamp, ''))
@@ -115,22 +117,18 @@ FROM messages GROUP BY session_id ORDER BY session_id
 """
 _USAGE_MARKS: Final = """
 SELECT session_id, count(*),
-    sum(fold(ordinal, CAST(model AS BLOB), CAST(claude_message_id AS BLOB),
-        CAST(claude_request_id AS BLOB), CAST(token_usage AS BLOB)))
-FROM messages WHERE token_usage != '' AND model != '' AND model != '<synthetic>'
+    sum(fold(CAST(model || ' ' || claude_message_id || ' ' || claude_request_id || ' '
+        || token_usage AS BLOB), ordinal & 4294967295))
+FROM messages {index} WHERE token_usage != '' AND model != '' AND model != '<synthetic>'
 GROUP BY session_id ORDER BY session_id
 """
 _EVENT_MARKS: Final = """
-SELECT session_id, count(*), sum(fold(id, message_ordinal, CAST(source AS BLOB),
-    CAST(model AS BLOB), input_tokens, output_tokens, cache_creation_input_tokens,
-    cache_read_input_tokens, reasoning_tokens, {cost}, CAST(occurred_at AS BLOB),
-    CAST(dedup_key AS BLOB)))
+SELECT session_id, count(*), sum(fold(CAST(ifnull(message_ordinal, '') || ' ' || source || ' '
+    || model || ' ' || input_tokens || ' ' || output_tokens || ' ' || cache_creation_input_tokens
+    || ' ' || cache_read_input_tokens || ' ' || reasoning_tokens || ' ' || ifnull({cost}, '')
+    || ' ' || ifnull(occurred_at, '') || ' ' || dedup_key AS BLOB), id & 4294967295))
 FROM usage_events GROUP BY session_id ORDER BY session_id
 """
-
-
-def _fold(*values: object) -> int:
-    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
 
 
 class SqliteSource:
@@ -153,7 +151,7 @@ class SqliteSource:
                 uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._db.execute("PRAGMA query_only = ON")
-            self._db.create_function("fold", -1, _fold, deterministic=True)
+            self._db.create_function("fold", 2, zlib.crc32, deterministic=True)
             self._columns = self._table_columns()
         except sqlite3.DatabaseError as error:
             raise _unreadable(self._path, error) from None
@@ -236,29 +234,38 @@ class SqliteSource:
     def listing(self) -> Iterator[Listed]:
         """Every session in id order. Ids that are no text are refused, and counted as such."""
         with self._reading(bytes):
-            for row in self._listing_rows():
-                raw, marks = row
+            marks = [_Marks(self._db.execute(query)) for query in self._mark_queries()]
+            for raw_id, text in self._db.execute(self._listing_query()):
                 try:
-                    name = raw[0].decode()
+                    name = raw_id.decode()
                 except (UnicodeDecodeError, AttributeError):
                     self.repairs.add("refused_id")
                     continue
-                text = repr((READING, raw, marks)).encode()
-                weight = marks[0][0] if marks[0] else 0
-                yield Listed(name, blake2b(text, digest_size=16).hexdigest(), weight)
+                seen = [mark.of(raw_id) for mark in marks]
+                weight = seen[0][0] if seen[0] else 0
+                fingerprint = blake2b(text, digest_size=16)
+                fingerprint.update(repr(seen).encode())
+                yield Listed(name, fingerprint.hexdigest(), weight)
 
-    def _listing_rows(self) -> Iterator[tuple[tuple[Any, ...], list[tuple[Any, ...] | None]]]:
+    def _listing_query(self) -> str:
+        """Each session as one text of all its columns, which SQLite makes faster than we could."""
         have = self._columns["sessions"]
         columns = [name for name, _ in _SESSION_COLUMNS if name in have]
         columns += [name for name in _MOVING_COLUMNS if name in have]
-        marks = [
-            _Marks(self._db.execute(_MESSAGE_MARKS)),
-            _Marks(self._db.execute(_USAGE_MARKS)),
-            _Marks(self._db.execute(_EVENT_MARKS.format(cost=self._cost_column()))),
-        ]
-        sessions = f"SELECT {', '.join(columns)} FROM sessions ORDER BY id"
-        for row in self._db.execute(sessions):
-            yield row, [mark.of(row[0]) for mark in marks]
+        text = " || ',' || ".join([f"'{READING}'", *(f"quote({name})" for name in columns)])
+        return f"SELECT CAST(id AS BLOB), CAST({text} AS BLOB) FROM sessions ORDER BY id"
+
+    def _mark_queries(self) -> tuple[str, str, str]:
+        index = f"INDEXED BY {_USAGE_INDEX}" if _USAGE_INDEX in self._indexes() else ""
+        return (
+            _MESSAGE_MARKS,
+            _USAGE_MARKS.format(index=index),
+            _EVENT_MARKS.format(cost=self._cost_column()),
+        )
+
+    def _indexes(self) -> set[str]:
+        rows = self._db.execute("SELECT CAST(name AS BLOB) FROM sqlite_master WHERE type = 'index'")
+        return {row[0].decode() for row in rows}
 
     def excluded(self) -> list[str]:
         if "excluded_sessions" not in self._columns:

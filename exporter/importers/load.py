@@ -262,8 +262,12 @@ def write_sessions(conn: Connection, source_id: int, batch: Sequence[Prepared]) 
             conn.execute(QUERIES["delete_children"])
         usage = conn.execute(QUERIES["insert_usage"]).rowcount
         points = conn.execute(QUERIES["insert_points"]).rowcount
-        conn.execute(QUERIES["roll_up_usage"].format(keys=_TOUCHED))
-        conn.execute(QUERIES["choose_copies"].format(keys=_TOUCHED), parameters)
+        conn.execute("ANALYZE touched")
+        sums = QUERIES["roll_up"].format(rows=QUERIES["staged_rows"])
+        conn.execute(sql.SQL("INSERT INTO session_models {}").format(sums))
+        conn.execute(
+            QUERIES["choose_copies"].format(keys=_TOUCHED), {**parameters, "always": False}
+        )
         render(conn, _TOUCHED)
     return BatchCounts(new, changed, usage, points)
 
@@ -297,6 +301,33 @@ def _copy_lines(
         copy.write("".join(lines).encode())
 
 
+def repair_roll_ups(conn: Connection, bounds: dict[str, int]) -> int:
+    """Sum up the usage of a range of sessions again; returns how many sums had been wrong."""
+    fresh = QUERIES["roll_up"].format(rows=QUERIES["rows_in_range"])
+    wrong = conn.execute(QUERIES["delete_wrong_roll_ups"].format(fresh=fresh), bounds).rowcount
+    added = conn.execute(QUERIES["add_missing_roll_ups"].format(fresh=fresh), bounds).rowcount
+    return max(wrong, added)
+
+
+def repair_copies(conn: Connection, keys: sql.Composable) -> int:
+    """Choose among copies of the same session again; returns how many choices had been wrong."""
+    changed = 0
+    with conn.transaction() as attempt:
+        # The revision comes first, because the change log notes it; without a change it goes back.
+        revision = next_revision(conn)
+        statement = QUERIES["choose_copies"].format(keys=keys)
+        parameters = {"revision": revision, "always": True}
+        changed = conn.execute(statement, parameters).rowcount
+        if not changed:
+            raise psycopg.Rollback(attempt)
+    return changed
+
+
+def refresh_statistics(conn: Connection) -> None:
+    """Tell the planner of a large import now; autovacuum would, minutes later."""
+    conn.execute("ANALYZE sessions, session_lines, session_models, usage_rows, activity_points")
+
+
 def mark_gone(conn: Connection, source_id: int, excluded: Sequence[str]) -> int:
     """Mark sessions that the staged listing lacks; returns how many are newly gone."""
     parameters: dict[str, Any] = {"source_id": source_id, "excluded": list(excluded)}
@@ -307,5 +338,5 @@ def mark_gone(conn: Connection, source_id: int, excluded: Sequence[str]) -> int:
         parameters["revision"] = next_revision(conn)
         keys = [row[0] for row in conn.execute(QUERIES["mark_gone"], parameters)]
         literal = sql.SQL("SELECT unnest({keys}::bigint[])").format(keys=sql.Literal(keys))
-        conn.execute(QUERIES["choose_copies"].format(keys=literal), parameters)
+        conn.execute(QUERIES["choose_copies"].format(keys=literal), {**parameters, "always": False})
     return len(keys)

@@ -1,7 +1,7 @@
 -- The staging tables of one importing connection; every commit empties them.
 -- name: create_stage
 CREATE TEMP TABLE IF NOT EXISTS stage_listing (
-    id text COLLATE "C" NOT NULL, fingerprint uuid NOT NULL, weight bigint NOT NULL
+    id text COLLATE "C" PRIMARY KEY, fingerprint uuid NOT NULL, weight bigint NOT NULL
 );
 CREATE TEMP TABLE IF NOT EXISTS stage_sessions (
     slot integer NOT NULL,
@@ -153,9 +153,8 @@ SELECT h.session_key, p.ordinal, p.at, p.at_nanoseconds, p.role_class, p.model_i
     p.active_nanoseconds, p.active_model_id
 FROM stage_points AS p JOIN touched AS h USING (slot)
 
--- What each session of given spent on each model, from its usage rows. Sums stop at 64 bits.
--- name: roll_up_usage
-INSERT INTO session_models
+-- What each session spent on each model, from the rows that count. Sums stop at 64 bits.
+-- name: roll_up
 SELECT session_key, model_id,
     least(sum(input_tokens), 9223372036854775807),
     least(sum(output_tokens), 9223372036854775807),
@@ -173,12 +172,29 @@ SELECT session_key, model_id,
     coalesce(sum(reported_cost), 0),
     count(*) FILTER (WHERE reported_cost IS NULL),
     count(reported_cost)
-FROM usage_rows
-WHERE is_counted AND session_key IN ({keys})
+FROM {rows}
+WHERE is_counted
 GROUP BY session_key, model_id
 
--- name: delete_roll_ups
-DELETE FROM session_models WHERE session_key IN ({keys})
+-- name: staged_rows
+stage_usage JOIN touched USING (slot)
+
+-- name: rows_in_range
+(SELECT * FROM usage_rows WHERE session_key BETWEEN %(low)s AND %(high)s) AS rows
+
+-- name: delete_wrong_roll_ups
+DELETE FROM session_models AS m
+WHERE m.session_key BETWEEN %(low)s AND %(high)s AND NOT EXISTS (
+    SELECT FROM ({fresh}) AS f (session_key, model_id, a, b, c, d, e, f, g, h, i, j, k, l)
+    WHERE (m.session_key, m.model_id, m.input_tokens, m.output_tokens,
+           m.cache_creation_input_tokens, m.cache_read_input_tokens, m.reasoning_tokens,
+           m.priced_input, m.priced_output, m.priced_cache_creation, m.priced_cache_read,
+           m.reported_cost, m.computed_rows, m.reported_rows)
+        = (f.session_key, f.model_id, f.a, f.b, f.c, f.d, f.e, f.f, f.g, f.h, f.i, f.j, f.k, f.l)
+)
+
+-- name: add_missing_roll_ups
+INSERT INTO session_models {fresh} ON CONFLICT (session_key, model_id) DO NOTHING
 
 -- Of an id that several sources hold, one copy is exported: not deleted before deleted, present
 -- before gone, the latest activity, the most messages, the source that was seen first.
@@ -191,7 +207,7 @@ FROM (
             activity_ms DESC NULLS LAST, message_count DESC, source_id
     ) AS place
     FROM sessions
-    WHERE id IN (
+    WHERE (%(always)s OR (SELECT count(*) > 1 FROM sources)) AND id IN (
         SELECT mine.id FROM sessions AS mine WHERE mine.session_key IN ({keys})
     )
 ) AS ranked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from exporter.cli.main import COMMANDS, Invocation, cli
 from exporter.db import connect
 from exporter.paths import known_revisions
 from exporter.settings import Settings
-from tests.postgres import settings_for
+from tests.postgres import new_folder, settings_for
 
 PROGRAM = [sys.executable, "-m", "exporter"]
 HEAD = known_revisions()[-1]
@@ -103,7 +104,7 @@ def test_help_of_the_program_lists_every_command_with_a_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nonsense"], "there are: db"),
+        (["nonsense"], "there are: "),
         (["db", "nonsense"], "No such command"),
         (["--nonsense"], "No such option"),
         (["db", "upgrade", "--database-url", "sqlite:///x"], "accepted: postgresql://"),
@@ -197,9 +198,7 @@ def test_sql_prints_a_script_and_needs_no_database() -> None:
     assert done.stdout.rstrip().endswith("COMMIT;")
 
 
-def test_the_embedded_server_from_first_look_to_stop(postgres_run: object) -> None:
-    from tests.postgres import new_folder
-
+def test_the_embedded_server_from_first_look_to_stop() -> None:
     folder = new_folder()
     there = {"EXPORTER_HOME": str(folder / "home")}
     try:
@@ -217,6 +216,7 @@ def test_the_embedded_server_from_first_look_to_stop(postgres_run: object) -> No
     assert (stopped.returncode, stopped.stdout) == (0, "")
     assert stopped.stderr == "the embedded server is stopped\n"
     assert run("db", "stop", **there).stderr == "no embedded server runs\n"
+    shutil.rmtree(folder)
 
 
 # --- Pipes, disks and signals ---------------------------------------------------------------

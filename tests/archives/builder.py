@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, LiteralString, Self
@@ -350,8 +352,8 @@ class SqliteArchive(_Archive):
 class PgArchive(_Archive):
     """A PostgreSQL schema as the program's ``pg push`` fills it.
 
-    The schema and its tables are made when the schema is missing. Times given as ``''`` are
-    stored as NULL, which is what the program does with a text that is no time. Every statement
+    The schema and its tables are made when the schema is missing. A text that is no time is
+    stored as NULL, and a fraction is cut to microseconds, as the program does. Every statement
     runs on the caller's connection; with autocommit off, committing is the caller's.
     """
 
@@ -412,7 +414,7 @@ class PgArchive(_Archive):
             sql.SQL(", ").join(map(sql.Identifier, row)),
             sql.SQL(", ").join(sql.Placeholder() * len(row)),
         )
-        self.conn.execute(statement, [_pg_value(types[name], row[name]) for name in row])
+        self.conn.execute(statement, [_pg_value(types[name], name, row[name]) for name in row])
 
     def _count(self, table: str) -> int:
         return self._number_from("SELECT count(*) FROM {}", table)
@@ -469,7 +471,7 @@ class PgArchive(_Archive):
         types = self._types("sessions")
         self.conn.execute(
             statement.format(sql.Identifier(self.schema, "sessions"), columns),
-            [*(_pg_value(types[name], value) for name, value in changes.items()), session_id],
+            [*(_pg_value(types[name], name, changes[name]) for name in changes), session_id],
         )
 
     def delete_session(self, session_id: str) -> None:
@@ -478,12 +480,29 @@ class PgArchive(_Archive):
         self.execute("DELETE FROM {} WHERE id = %s", "sessions", [session_id])
 
 
-def _pg_value(data_type: str, value: Any) -> Any:
+def _pg_value(data_type: str, column: str, value: Any) -> Any:
     """A value of the SQLite archive as the program writes it to a column of this type."""
-    if value is None:
-        return None
-    if data_type == "boolean":
+    if data_type == "boolean" and value is not None:
         return bool(value)
-    if data_type == "timestamp with time zone":
-        return value or None
+    if data_type == "timestamp with time zone" and isinstance(value, str):
+        return _pg_time(value) or (NO_CREATION if column == "created_at" else None)
     return value
+
+
+#: What the program stores where the text of a session's creation is no time.
+NO_CREATION = "0001-01-01T00:00:00Z"
+
+
+def _pg_time(text: str) -> str | None:
+    """The text cut to microseconds, as the program does; ``None`` for what is no time."""
+    found = re.fullmatch(
+        r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?", text, re.ASCII
+    )
+    if not found:
+        return None
+    cut = found[1] + (found[2] or "")[:7]
+    try:
+        datetime.fromisoformat(found[1])
+    except ValueError:
+        return None
+    return cut + (found[3] or "Z")

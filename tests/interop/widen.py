@@ -8,13 +8,13 @@ of names and overrides; the id of a session begins with the name of its group.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.archives.builder import SqliteArchive
+from tests.archives.builder import PgArchive, SqliteArchive
 
 Over = dict[str, Any]
+AnyArchive = SqliteArchive | PgArchive
 
 #: A model with a price row, one without, and one whose row equals the built-in one.
 PRICED, UNPRICED, BUILT_IN = "orca-large-2", "grebe-nano", "claude-opus-4-6"
@@ -23,19 +23,37 @@ PAIR = {"claude_message_id": "msg_pair", "claude_request_id": "req_pair"}
 
 def widen(archive: SqliteArchive) -> None:
     """Add every group of rows but prices."""
-    for group in (_eligibility, _relations, _cycles, _times, _order, _labels, _rows):
-        for name, over in group():
-            archive.add_session(name, **over)
+    widen_anywhere(archive)
+    _add(archive, _times, _order)
     _messages_and_times(archive)
+    _duplicates(archive)
+    _mapped(archive)
+
+
+def widen_anywhere(archive: AnyArchive) -> None:
+    """Add the groups that no store changes: without odd times, and without mappings."""
+    _add(archive, _eligibility, _relations, _cycles, _labels, _rows)
     _tokens(archive)
     _usage(archive)
-    _duplicates(archive)
     _events(archive)
     _identity(archive)
+    _worktrees(archive)
     _machinery(archive)
 
 
+def _add(archive: AnyArchive, *groups: Callable[[], Iterator[tuple[str, Over]]]) -> None:
+    for group in groups:
+        for name, over in group():
+            archive.add_session(name, **over)
+
+
 def price(archive: SqliteArchive) -> None:
+    """Add price rows, one of them too small for the later era's whole microdollars."""
+    price_anywhere(archive)
+    archive.add_price("tiny-cost", 0.0000005, 0.000001, 0, 0, updated_at="")
+
+
+def price_anywhere(archive: AnyArchive) -> None:
     """Add price rows: fetched, equal to a built-in one, ambiguous, and bookkeeping."""
     archive.add_price(PRICED, 4, 12, 5, 0.4)
     archive.add_price("tern-mini", 0.25, 1.25, 0.3, 0.025, updated_at="2026-02-11T00:00:00.000Z")
@@ -43,7 +61,6 @@ def price(archive: SqliteArchive) -> None:
     archive.add_price("vendor/heron-9", 2, 8, 0, 0)
     archive.add_price("x/skua-1", 1, 1, 1, 1)
     archive.add_price("y/skua-1", 2, 2, 2, 2)
-    archive.add_price("tiny-cost", 0.0000005, 0.000001, 0, 0, updated_at="")
     archive.add_price("free-bird", 0, 0, 0, 0, updated_at="2026-02-10T06:30:00.123456789Z")
     archive.add_price("_fallback_version", 0, 0, 0, 0, updated_at="litellm-0123456789ab")
     archive.add_price("_litellm_last_attempt", 0, 0, 0, 0, updated_at="2026-03-01T00:00:00Z")
@@ -300,14 +317,14 @@ TOKEN_TEXTS = (
 )
 
 
-def _tokens(archive: SqliteArchive) -> None:
+def _tokens(archive: AnyArchive) -> None:
     """One session for each usage text, with one message that carries it."""
     for number, text in enumerate(TOKEN_TEXTS):
         name = archive.add_session(f"to-{number:02d}", project="tokens")
         archive.add_message(name, role="assistant", model=PRICED, token_usage=text)
 
 
-def _usage(archive: SqliteArchive) -> None:
+def _usage(archive: AnyArchive) -> None:
     """Which messages count, and how their models are priced."""
     small = {"input_tokens": 100, "output_tokens": 10}
     spelled = (
@@ -373,7 +390,7 @@ def _duplicates(archive: SqliteArchive) -> None:
         archive.add_message("du-agentless", model=PRICED, token_usage=some, source_uuid="u-1")
 
 
-def _events(archive: SqliteArchive) -> None:
+def _events(archive: AnyArchive) -> None:
     """Usage events: reported, computed, cumulative, negative, told twice."""
     tokens = {"input_tokens": 2000, "output_tokens": 100}
     big = {"input_tokens": 3_000_000, "output_tokens": -5}
@@ -406,7 +423,7 @@ def _events(archive: SqliteArchive) -> None:
     archive.add_event(both, message_ordinal=1, **tokens)
 
 
-def _identity(archive: SqliteArchive) -> None:
+def _identity(archive: AnyArchive) -> None:
     """Projects with one remote, two, none, only paths, mappings, and worktrees."""
     remotes = {
         "one-remote": ("git@h.example:o/r.git", "ssh://git@h.example/o/r"),
@@ -423,13 +440,13 @@ def _identity(archive: SqliteArchive) -> None:
     for number, cwd in enumerate(("/srv/loose/a", "/srv/loose/b", "relative/path")):
         archive.add_session(f"id-loose-{number}", project=f"loose-{number % 2}", cwd=cwd)
     archive.add_session("id-relative", project="relative", cwd="only/relative")
-    path = "/srv/transcripts/one.jsonl"
-    archive.add_session("id-file", project="file-only", file_path=path)
-    _mapped(archive)
-    _worktrees(archive)
+    archive.add_session("id-place", project="one-place", cwd="/srv/one/place")
 
 
 def _mapped(archive: SqliteArchive) -> None:
+    """Projects known by an operator's rule, and a session whose file is all that is known."""
+    path = "/srv/transcripts/two.jsonl"
+    archive.add_session("id-file-only", project="file-only-too", file_path=path)
     archive.add_mapping("/srv/mapped", "mapped")
     archive.add_mapping("/srv/mapped/deep", "mapped")
     archive.add_mapping("/srv/off", "mapped-off", enabled=False)
@@ -441,7 +458,7 @@ def _mapped(archive: SqliteArchive) -> None:
     archive.add_session("id-mapped-elsewhere", project="elsewhere", cwd="/srv/mapped/x")
 
 
-def _worktrees(archive: SqliteArchive) -> None:
+def _worktrees(archive: AnyArchive) -> None:
     main, tree = "/srv/reef", "/srv/reef/wt/x"
     archive.add_observation("reef", root_path=main, worktree_name="main")
     archive.add_observation(
@@ -465,18 +482,9 @@ def _worktrees(archive: SqliteArchive) -> None:
     archive.add_session("wt-other", project="tern", cwd=f"{tree}/lib")
 
 
-def _machinery(archive: SqliteArchive) -> None:
+def _machinery(archive: AnyArchive) -> None:
     """Rows that an export must leave alone: billing lines, tombstones, stars."""
     for minute in (5, 15, 25):
         archive.add_cursor_usage(occurred_at=f"2026-03-04T10:{minute:02d}:00Z")
     archive.exclude("gone-for-good")
     archive.star("el-users-2")
-
-
-def summary(archive: SqliteArchive) -> str:
-    """How many rows each table holds, for a failing test's message."""
-    tables = ("sessions", "messages", "usage_events", "model_pricing")
-    counts = {
-        name: archive.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables
-    }
-    return json.dumps(counts)

@@ -60,7 +60,8 @@ class LogReader:
         the last chunk: what was yielded before is then to be thrown away.
         """
         for chunk in self._chunks:
-            self._text.feed(chunk)
+            if not self._text.is_lossy:
+                self._text.feed(chunk)
             yield chunk
         self._text.finish()
         self._conclude()

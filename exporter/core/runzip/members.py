@@ -118,15 +118,23 @@ class _Meter:
 
     def _check_limits(self) -> None:
         limits, packed_size = self.limits, self.member.entry.packed_size
-        facts = {"plain_bytes": self.produced, "packed_bytes": packed_size}
-        beyond_floor = self.produced > limits.ratio_floor_bytes
-        if beyond_floor and self.produced > limits.ratio * packed_size:
-            raise Refusal(Reason.ZIP_BOMB, facts)
+        is_large = self.produced > limits.ratio_floor_bytes
+        if is_large and self.produced > limits.ratio * packed_size:
+            raise self._beyond(Reason.ZIP_BOMB)
         if self.produced > limits.member_bytes:
             is_log = self.member.role is Role.LOG
-            raise Refusal(Reason.LOG_TOO_LARGE if is_log else Reason.ZIP_BOMB, facts)
+            raise self._beyond(Reason.LOG_TOO_LARGE if is_log else Reason.ZIP_BOMB)
         if self.spent + self.produced > limits.total_bytes:
-            raise Refusal(Reason.ZIP_BOMB, facts | {"total_bytes": self.spent + self.produced})
+            raise self._beyond(Reason.ZIP_BOMB)
+
+    def _beyond(self, reason: Reason) -> Refusal:
+        facts = {
+            "member": self.member.index,
+            "plain_bytes": self.produced,
+            "packed_bytes": self.member.entry.packed_size,
+            "total_bytes": self.spent + self.produced,
+        }
+        return Refusal(reason, facts)
 
 
 def check_members(archive: Archive, *, tick: Tick | None = None) -> MemberReport:
