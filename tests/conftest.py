@@ -44,10 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    try:
-        return f"server: {config.stash[RUN].describe()}"
-    except psycopg.Error as error:
-        pytest.exit(f"no test server: {error}", returncode=4)
+    return f"server: {config.stash[RUN].description}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -63,7 +60,10 @@ def _is_worker(config: pytest.Config) -> bool:
 
 
 def _begin_run(config: pytest.Config) -> None:
-    """Choose server and folder; the workers inherit both through the environment."""
+    """Choose server and folder; the workers inherit both through the environment.
+
+    A server given by URL that cannot be reached ends the run at once.
+    """
     postgres.clean_environment()
     image = config.getoption("--postgres-image")
     if image:
@@ -74,6 +74,10 @@ def _begin_run(config: pytest.Config) -> None:
         config.stash[CONTAINER] = container
         os.environ[postgres.URL_VARIABLE] = container.get_connection_url()
     postgres.remove_left_over()
+    try:
+        description = postgres.describe(os.environ)
+    except psycopg.Error as error:
+        pytest.exit(f"no test server: {error}", returncode=4)
     folder = postgres.new_folder()
     os.environ[postgres.FOLDER_VARIABLE] = str(folder)
     # Whatever forgets to name its database meets an empty home, never the real one.

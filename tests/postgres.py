@@ -172,7 +172,7 @@ def settings_for(url: str, **variables: str) -> Settings:
 
 def start_container(image: str) -> Any:
     """A started container of a PostgreSQL image; raises when Docker does not answer."""
-    from testcontainers.postgres import PostgresContainer
+    from testcontainers.community.postgres import PostgresContainer
 
     return PostgresContainer(image, driver=None).start()
 

@@ -8,6 +8,7 @@ brackets; whether the text of a part is JSON is for whoever parses it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator
 from typing import IO, Final, Literal, NamedTuple
@@ -113,13 +114,11 @@ def _goes_on(text: _Text, end: bytes) -> bool:
 
 
 def _name(text: _Text) -> str:
-    from json import loads
-
     if text.peek() != b'"':
-        raise Unreadable(text.line, "not_json")
+        raise text.broken()
     line = text.line
     try:
-        return str(loads(text.value()))
+        return str(json.loads(text.value()))
     except ValueError:
         raise Unreadable(line, "not_json") from None
 
@@ -173,8 +172,12 @@ class _Text:
 
     def take(self, wanted: bytes) -> None:
         if self.peek() != wanted:
-            raise Unreadable(self.line, "ends_early" if self.at_end else "not_json")
+            raise self.broken()
         self._at += 1
+
+    def broken(self) -> Unreadable:
+        """What to raise when something else was expected here."""
+        return Unreadable(self.line, "not_json" if self.peek() else "ends_early")
 
     def skip_blanks(self) -> bytes:
         """Go to the next byte that means something and return it."""
@@ -219,9 +222,9 @@ class _Text:
             if not self._fill():
                 if found:
                     return found.end()
-                raise Unreadable(self.line, "not_json" if self.peek() != b'"' else "ends_early")
+                raise Unreadable(self.line, "ends_early" if self.peek() in b'"' else "not_json")
             if not found and self.peek() != b'"':
-                raise Unreadable(self.line, "not_json")
+                raise self.broken()
 
     def _end_of_container(self) -> int:
         at, depth = self._at, 0
