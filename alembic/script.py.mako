@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = ${repr(up_revision)}
-down_revision = ${repr(down_revision)}
-branch_labels = ${repr(branch_labels)}
-depends_on = ${repr(depends_on)}
+revision = "${up_revision}"
+down_revision = "${down_revision}"
+branch_labels = None
+depends_on = None
 
 # The search path begins with the toolkit's schema: name its tables without one. Where the name
 # itself is needed it is op.get_context().version_table_schema. Never import exporter here.

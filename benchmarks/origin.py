@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import tempfile
 import time
@@ -28,6 +29,8 @@ class Timing:
     exported_rows: int
     bytes: int
     seconds: list[float]
+    #: Processor time of the same runs, which a busy machine stretches less.
+    cpu_seconds: list[float]
 
     @property
     def median_seconds(self) -> float:
@@ -43,16 +46,19 @@ def filled_origin(home: Path, sessions: int, messages_per_session: int, seed: in
     return origin
 
 
-def time_export(origin: Origin, *flags: str, runs: int = 3) -> tuple[list[float], str]:
-    """Seconds of so many runs of ``export sessions`` with these flags, and the last output."""
-    seconds = []
-    for _ in range(runs):
-        begun = time.perf_counter()
-        done = origin.export_sessions(*flags)
-        seconds.append(time.perf_counter() - begun)
-        if done.exit != 0:
-            raise RuntimeError(f"agentsview failed: {done.stderr}")
-    return seconds, done.stdout
+def time_export(origin: Origin, *flags: str) -> tuple[float, float, str]:
+    """Seconds and processor seconds of one ``export sessions`` with these flags, and its output."""
+    begun, cpu_begun = time.perf_counter(), _children_cpu()
+    done = origin.export_sessions(*flags)
+    seconds, cpu_seconds = time.perf_counter() - begun, _children_cpu() - cpu_begun
+    if done.exit != 0:
+        raise RuntimeError(f"agentsview failed: {done.stderr}")
+    return seconds, cpu_seconds, done.stdout
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def time_origin(
@@ -63,12 +69,18 @@ def time_origin(
     with tempfile.TemporaryDirectory(prefix="origin-") as home:
         origin = filled_origin(Path(home), sessions, messages_per_session, seed)
         try:
-            seconds, output = time_export(origin, *flags, runs=runs)
+            timed = [time_export(origin, *flags) for _ in range(runs)]
         finally:
             origin.stop()
-    rows = output.count("\n") - 1
-    size = len(output.encode())
-    return Timing(sessions, sessions * messages_per_session, rows, size, seconds)
+    seconds, cpu_seconds, outputs = zip(*timed, strict=True)
+    return Timing(
+        sessions=sessions,
+        messages=sessions * messages_per_session,
+        exported_rows=outputs[0].count("\n") - 1,
+        bytes=len(outputs[0].encode()),
+        seconds=list(seconds),
+        cpu_seconds=list(cpu_seconds),
+    )
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from tests import postgres
 
 RUN = pytest.StashKey[postgres.PostgresRun]()
 CONTAINER = pytest.StashKey[Any]()
+SERVER = pytest.StashKey[str]()
 
 MakeDatabase = Callable[..., str]
 
@@ -44,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"server: {config.stash[RUN].description}"
+    return f"server: {config.stash[SERVER]}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -75,7 +76,7 @@ def _begin_run(config: pytest.Config) -> None:
         os.environ[postgres.URL_VARIABLE] = container.get_connection_url()
     postgres.remove_left_over()
     try:
-        description = postgres.describe(os.environ)
+        config.stash[SERVER] = postgres.describe(os.environ)
     except psycopg.Error as error:
         pytest.exit(f"no test server: {error}", returncode=4)
     folder = postgres.new_folder()

@@ -91,15 +91,6 @@ class PostgresRun:
     def url_of(self, database: str) -> str:
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
 
-    def describe(self) -> str:
-        """For the header of the run; connects to a server given by URL, starts nothing."""
-        if self._given_url is None:
-            return f"PostgreSQL {server.MAJOR}, embedded"
-        with psycopg.connect(self._given_url, connect_timeout=10) as conn:
-            row = conn.execute("SHOW server_version").fetchone()
-        assert row
-        return f"PostgreSQL {row[0]}, by {URL_VARIABLE}"
-
     def finish(self) -> None:
         """Remove everything the run made; called once, by the controller."""
         if self.embedded:
@@ -132,6 +123,17 @@ class PostgresRun:
     def _execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.url, autocommit=True) as conn:
             conn.execute(statement)
+
+
+def describe(environ: Mapping[str, str]) -> str:
+    """The server of the run, for its header; connects to one given by URL, starts none."""
+    url = environ.get(URL_VARIABLE)
+    if not url:
+        return f"PostgreSQL {server.MAJOR}, embedded"
+    with psycopg.connect(url, connect_timeout=10) as conn:
+        row = conn.execute("SHOW server_version").fetchone()
+    assert row
+    return f"PostgreSQL {row[0]}, by {URL_VARIABLE}"
 
 
 def new_folder() -> Path:

@@ -28,6 +28,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "db": ("exporter.cli.db:db", "Make, check and run the database."),
     "sessions": ("exporter.cli.export:sessions", "Export session summaries, v1."),
     "import": ("exporter.cli.importing:import_group", "Bring an archive of another program in."),
+    "pricing": ("exporter.cli.pricing:pricing", "Bring prices in, show which are in force."),
+    "identity": ("exporter.cli.identity:identity", "Show what identifies remotes and projects."),
 }
 
 

@@ -6,17 +6,11 @@ line by line while it is streamed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import orjson
 
-from exporter.contracts import schema as schemas
 from exporter.contracts import surfaces
-from exporter.contracts.schema import Violation
+from exporter.contracts.schema import Checks, Violation, pointer, property_names
 from exporter.errors import ContractViolation
-
-if TYPE_CHECKING:
-    from jsonschema_rs import Draft202012Validator
 
 
 class OutputValidator:
@@ -30,49 +24,41 @@ class OutputValidator:
     def __init__(self, surface: str, version: int = 1) -> None:
         """Raises BadInput for a surface or a version that there is not."""
         self.surface = surfaces.find(surface, version)
-        self._schema: schemas.Schema = schemas.strict(schemas.load(self.surface))
-        self._validators: dict[str, Draft202012Validator] = {}
-        row = self.surface.row_definition
-        self._is_good_row = schemas.fast_check(self._schema, row) if row else None
+        self._checks = Checks(self.surface, strict=True)
+        self._is_good_row = self._checks.is_good_row
         self._rows = 0
 
     def head(self, document_head: bytes) -> None:
         """Check a JSON document, which may be the whole or have its rows left out (``[]``)."""
-        self._check("", document_head, "the document")
+        self._check(None, document_head, "the document")
 
     def meta(self, line: bytes) -> None:
         """Check the first line of an NDJSON stream."""
+        if self.surface.meta_definition is None:
+            raise ValueError(f"{self.surface.label} has no meta line")
         self._check(self.surface.meta_definition, line, "the meta line")
 
     def row(self, line: bytes) -> None:
         """Check one row, with or without a line end. Rows are counted for the message."""
         self._rows += 1
-        if self._is_good_row is None or not self._is_good_row(line):
+        if not self._is_good_row(line):
+            if self.surface.row_definition is None:
+                raise ValueError(f"{self.surface.label} has no rows")
             self._check(self.surface.row_definition, line, f"row {self._rows}")
 
     def _check(self, definition: str | None, text: bytes, what: str) -> None:
-        if definition is None:
-            raise ValueError(f"{self.surface.label} has no such part")
         try:
             document = orjson.loads(text)
         except orjson.JSONDecodeError:
             raise self._violation(what, "is not JSON") from None
-        first = next(schemas.violations(self._validator(definition), document), None)
+        first = next(self._checks.violations(definition, document), None)
         if first is not None:
             raise self._violation(what, f"breaks {first.rule} at {self._place(first)}")
 
-    def _validator(self, definition: str) -> Draft202012Validator:
-        """The compiled schema of one definition; of the whole document for ''."""
-        if definition not in self._validators:
-            whole = self._schema
-            part = schemas.definition(whole, definition) if definition else whole
-            self._validators[definition] = schemas.validator(part)
-        return self._validators[definition]
-
     def _place(self, violation: Violation) -> str:
-        known = schemas.property_names(self._schema)
+        known = property_names(self._checks.schema)
         shown = (s if isinstance(s, int) or s in known else "*" for s in violation.path)
-        return schemas.pointer(tuple(shown)) or "its top"
+        return pointer(tuple(shown)) or "its top"
 
     def _violation(self, what: str, problem: str) -> ContractViolation:
         return ContractViolation(self.surface.label, f"{what} {problem}")

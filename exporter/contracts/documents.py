@@ -2,8 +2,8 @@
 
 A file is either one JSON document, whose rows lie in an array of its top object, or NDJSON, whose
 first line is the head and whose other lines are rows. Which of the two is found out while reading.
-Only the ends of values are looked for here, with a pattern that leaps over everything between two
-brackets; whether the text of a part is JSON is for whoever parses it.
+Only the ends of values are looked for here; whether the text of a part is JSON is for whoever
+parses it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator
-from typing import IO, Final, Literal, NamedTuple
+from typing import IO, Any, Final, Literal, NamedTuple
+
+import orjson
 
 #: The largest part that is held in memory: a row, or a member of the head.
 MAX_PART_BYTES: Final = 64 << 20
+#: Brackets inside brackets; a reader of JSON may stop at this depth.
+MAX_DEPTH: Final = 512
 _BLOCK_BYTES: Final = 1 << 18
+#: How far to look for what seems to be the next row.
+_LIKELY_BYTES: Final = 1 << 14
 
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
 _SCALAR: Final = re.compile(rb"[^\s,\]}{\[\"]++")
@@ -24,13 +30,14 @@ _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _FLAT: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
-Kind = Literal["member", "row", "head", "line"]
+Kind = Literal["member", "rows", "row", "head", "line"]
 
 
 class Part(NamedTuple):
     """One piece of a file.
 
-    ``member`` is a member of the top object other than its rows; ``row`` is one of the rows;
+    ``member`` is a member of the top object other than its rows; ``rows`` opens the array of
+    rows and each ``row`` is one of them, ``rows`` without a text;
     ``head`` closes the top object, and its text is empty. ``line`` is what follows the first
     value: a line of an NDJSON stream, without its line end.
     """
@@ -41,6 +48,8 @@ class Part(NamedTuple):
     text: bytes
     #: Line of the file on which it begins, from 1.
     line: int
+    #: The value, where finding its end took parsing it; else None.
+    parsed: dict[str, Any] | None = None
 
 
 class Unreadable(Exception):
@@ -92,6 +101,7 @@ def _members(text: _Text, row_members: Collection[str]) -> Iterator[Part]:
 
 
 def _rows(text: _Text, name: str) -> Iterator[Part]:
+    yield Part("rows", name, b"", text.line)
     text.take(b"[")
     if text.skip_blanks() == b"]":
         text.take(b"]")
@@ -99,7 +109,11 @@ def _rows(text: _Text, name: str) -> Iterator[Part]:
     while True:
         text.skip_blanks()
         line = text.line
-        yield Part("row", name, text.value(), line)
+        row = text.likely_object()
+        if row is None:
+            yield Part("row", name, text.value(), line)
+        else:
+            yield Part("row", name, row[0], line, row[1])
         if not _goes_on(text, b"]"):
             return
 
@@ -201,6 +215,23 @@ class _Text:
         self._advance(end)
         return text
 
+    def likely_object(self) -> tuple[bytes, dict[str, Any]] | None:
+        """The object here, if it ends where the next one seems to begin; else stays put.
+
+        Several times faster than following the brackets. An object cannot begin with another
+        whole object, so text that parses is the value.
+        """
+        end = self._data.find(b"},{", self._at, self._at + _LIKELY_BYTES) + 1
+        if not end:
+            return None
+        text = self._data[self._at : end]
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return None
+        self._advance(end)
+        return text, value
+
     def rest_of_line(self) -> bytes:
         """The text up to the next line end, which is consumed but not returned."""
         looked = self._at
@@ -242,6 +273,8 @@ class _Text:
                 depth += 1 if bracket in b"{[" else -1
                 if depth == 0:
                     return at
+                if depth > MAX_DEPTH:
+                    raise Unreadable(self.line, "too_deep")
 
     def _fill(self) -> bool:
         """Read on; what lies before the current place is dropped, so the place becomes 0."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
@@ -115,8 +115,12 @@ def validator(schema: Schema) -> Draft202012Validator:
 
 def violations(checker: Draft202012Validator, document: Any) -> Iterator[Violation]:
     """Every broken rule; where one of several forms was meant, what is wrong with that form."""
-    for error in checker.iter_errors(document):
-        yield from _explained(error)
+    try:
+        for error in checker.iter_errors(document):
+            yield from _explained(error)
+    except ValueError:
+        # The one thing that a validator refuses to look at.
+        yield Violation((), "too_deep")
 
 
 def _explained(error: ValidationError) -> Iterator[Violation]:
@@ -141,6 +145,46 @@ def _is_meant(branch: list[ValidationError], path: tuple[Step, ...]) -> bool:
     return not any(
         error.kind.name in _NOT_MEANT and tuple(error.instance_path) == path for error in branch
     )
+
+
+class Checks:
+    """The compiled checks of one surface, each made when it is first needed."""
+
+    def __init__(self, surface: Surface, *, strict: bool = False) -> None:
+        """``strict`` closes every object."""
+        self.schema: Schema = _strict_form(surface) if strict else load(surface)
+        self._row = surface.row_definition
+        self._validators: dict[str | None, Draft202012Validator] = {}
+
+    def violations(self, name: str | None, document: Any) -> Iterator[Violation]:
+        """Every rule that a value breaks of one definition; of the whole schema for None."""
+        return violations(self._validator(name), document)
+
+    def fits(self, name: str, value: Any) -> bool:
+        """Whether a value fits one definition."""
+        return next(self.violations(name, value), None) is None
+
+    def row(self, text: bytes, row: Any) -> Iterator[Violation]:
+        """Every rule that a row breaks, given as its text and as the value."""
+        return iter(()) if self.is_good_row(text) else self.violations(self._row, row)
+
+    @cached_property
+    def is_good_row(self) -> Callable[[bytes], bool]:
+        """A fast test of the text of a row; False means that `violations` must decide."""
+        found = fast_check(self.schema, self._row) if self._row else None
+        return found or (lambda text: False)
+
+    def _validator(self, name: str | None) -> Draft202012Validator:
+        if name not in self._validators:
+            part = self.schema if name is None else definition(self.schema, name)
+            self._validators[name] = validator(part)
+        return self._validators[name]
+
+
+@cache
+def _strict_form(surface: Surface) -> Schema:
+    closed: Schema = strict(load(surface))
+    return closed
 
 
 # -- a second, faster way to say yes ------------------------------------------------------------

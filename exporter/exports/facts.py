@@ -71,7 +71,7 @@ def project_evidence(conn: Connection, labels: Sequence[str]) -> dict[str, Proje
             resolution,
             counts.get(label, 0),
             "observations" if label in observed else "sessions" if label in placed else None,
-            tuple(observed.get(label) or placed.get(label, ())),
+            tuple(observed.get(label) or placed.get(label) or ()),
         )
         for label, resolution in project_resolutions(conn, labels).items()
     }

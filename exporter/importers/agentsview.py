@@ -206,7 +206,9 @@ class _Import:
                 self._source.reopen_if_replaced()
                 prepared = self._prepare(batch, places, models)
                 self._settle(merging)
-                merging = pool.submit(load.write_sessions, writer, self._source_id, prepared)
+                merging = None
+                if prepared:
+                    merging = pool.submit(load.write_sessions, writer, self._source_id, prepared)
                 self._progress.advance(len(batch))
             self._settle(merging)
 

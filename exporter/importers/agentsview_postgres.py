@@ -37,7 +37,8 @@ KIND: Final = "agentsview-postgresql"
 READING: Final = "1"
 _FETCH: Final = 5_000
 
-#: (column, SQL where the column is absent), in the order of `SourceSession`.
+#: (column, SQL where the column is absent or null), in the order of `SourceSession`. None: the
+#: column is always there and null is a value of its own.
 _SESSION_COLUMNS: Final = (
     ("id", None),
     ("project", None),
@@ -83,9 +84,13 @@ class PostgresSource:
         self._settings = replace(Settings(), database_url=libpq_url("SOURCE", url), schema=schema)
         self._conn = connect(self._settings, application_name="exporter import (source)")
         self._schema = schema
-        with translated(self._settings.place):
-            self._columns = self._table_columns()
-            self.info = self._probe()
+        try:
+            with translated(self._settings.place):
+                self._columns = self._table_columns()
+                self.info = self._probe()
+        except BaseException:
+            self._conn.close()
+            raise
 
     def close(self) -> None:
         self._conn.close()
@@ -179,10 +184,13 @@ class PostgresSource:
     def _session_columns(self) -> list[sql.Composable]:
         columns: list[sql.Composable] = []
         for name, absent in _SESSION_COLUMNS:
-            if absent is not None and not self._has("sessions", name):
+            column = sql.Identifier("s", name)
+            if absent is None:
+                columns.append(column)
+            elif not self._has("sessions", name):
                 columns.append(sql.SQL(absent))
             else:
-                columns.append(sql.Identifier("s", name))
+                columns.append(sql.SQL("coalesce({}, {})").format(column, sql.SQL(absent)))
         return columns
 
     def sessions(self, ids: Sequence[str]) -> Iterator[Whole]:
@@ -247,11 +255,21 @@ class PostgresSource:
     def observations(self) -> Iterator[SourceObservation]:
         for table in _OBSERVATION_TABLES:
             if table in self._columns:
+                later = self._has(table, "worktree_relationship")
                 query = QUERIES["observations"].format(
-                    table=sql.Identifier(table), at=_time_text(sql.Identifier("observed_at"))
+                    table=sql.Identifier(table),
+                    at=_time_text(sql.Identifier("observed_at")),
+                    worktree=QUERIES["later_worktree" if later else "worktree"],
                 )
-                for row in self._stream(query):
+                for row in self._stream(query, {"local": self._pushers()}):
                     yield SourceObservation._make(row)
+
+    def _pushers(self) -> list[str]:
+        """The machines that push here. A push renames `local` in sessions to its machine, but
+        leaves it in observations, which therefore speak of every one of them."""
+        if "sync_metadata" not in self._columns:
+            return []
+        return sorted({row[0] for row in self._conn.execute(QUERIES["pushers"])})
 
     def mappings(self) -> Iterator[SourceMapping]:
         if "source_worktree_project_mappings" in self._columns:

@@ -39,9 +39,25 @@ SELECT model_pattern, {rates}, updated_at FROM model_pricing
 WHERE NOT starts_with(model_pattern, '_')
 
 -- name: observations
-SELECT DISTINCT project, machine, root_path, git_remote, git_remote_name, worktree_name,
-    worktree_root_path, coalesce({at}, '')
-FROM {table}
+SELECT DISTINCT o.project, m.machine, o.root_path, o.git_remote, o.git_remote_name, {worktree},
+    coalesce({at}, '')
+FROM {table} AS o
+CROSS JOIN LATERAL (
+    SELECT o.machine
+    UNION
+    SELECT pusher FROM unnest(%(local)s::text[]) AS pusher WHERE o.machine = 'local'
+) AS m (machine)
+
+-- name: worktree
+o.worktree_name, o.worktree_root_path
+
+-- Later releases name the worktree of every checkout; v1 names it only where there is no remote.
+-- name: later_worktree
+CASE WHEN o.git_remote = '' THEN o.worktree_name ELSE '' END,
+    CASE WHEN o.git_remote = '' THEN o.worktree_root_path ELSE '' END
+
+-- name: pushers
+SELECT DISTINCT value FROM sync_metadata WHERE key LIKE 'push\_marker:%%' AND value <> ''
 
 -- name: mappings
 SELECT DISTINCT machine, path_prefix, layout, project, enabled

@@ -140,7 +140,11 @@ class SqliteSource:
         self._path = _database_path(path)
         _check_file(self._path)
         self._open()
-        self.info = self._probe()
+        try:
+            self.info = self._probe()
+        except BaseException:
+            self._db.close()
+            raise
 
     # -- opening ------------------------------------------------------------------------------
 
@@ -416,7 +420,12 @@ class SqliteSource:
     def observations(self) -> Iterator[SourceObservation]:
         if "project_identity_observations" not in self._columns:
             return
-        names = ", ".join(_OBSERVATION_COLUMNS)
+        # Later releases name the worktree of every checkout; v1 names it only without a remote.
+        later = "worktree_relationship" in self._columns["project_identity_observations"]
+        names = ", ".join(
+            f"iif(git_remote = '', {name}, '')" if later and "worktree" in name else name
+            for name in _OBSERVATION_COLUMNS
+        )
         with self._reading(self._lenient_text):
             for row in self._db.execute(
                 f"SELECT DISTINCT {names} FROM project_identity_observations"

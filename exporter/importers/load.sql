@@ -197,14 +197,14 @@ WHERE m.session_key BETWEEN %(low)s AND %(high)s AND NOT EXISTS (
 INSERT INTO session_models {fresh} ON CONFLICT (session_key, model_id) DO NOTHING
 
 -- Of an id that several sources hold, one copy is exported: not deleted before deleted, present
--- before gone, the latest activity, the most messages, the source that was seen first.
+-- before gone, the latest activity, the most messages, the source that was seen last.
 -- name: choose_copies
 UPDATE sessions AS s SET shadowed = ranked.place > 1, changed_revision = %(revision)s
 FROM (
     SELECT session_key, row_number() OVER (
         PARTITION BY id
         ORDER BY deleted_at_text IS NOT NULL, presence <> 'present', message_count = 0,
-            activity_ms DESC NULLS LAST, message_count DESC, source_id
+            activity_ms DESC NULLS LAST, message_count DESC, source_id DESC
     ) AS place
     FROM sessions
     WHERE (%(always)s OR (SELECT count(*) > 1 FROM sources)) AND id IN (

@@ -75,9 +75,7 @@ def test_case_33_children_ride_along_whatever_they_are(world: Pipeline) -> None:
             parent_session_id="R",
             relationship_type="subagent",
         )
-        archive.add_session(
-            "T", project="fir", parent_session_id="S", relationship_type="subagent"
-        )
+        archive.add_session("T", project="fir", parent_session_id="S", relationship_type="subagent")
         archive.add_session("another root", project="kelp")
     assert found(world, CHILDREN, "--project", "tern") == {"R", "S", "T"}
     assert found(world, "--project", "tern") == {"R"}

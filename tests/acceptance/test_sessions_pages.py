@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
 from hmac import digest
 from typing import Any
 
@@ -15,11 +14,8 @@ from exporter.core.cursor import Filters
 from exporter.db.connect import read_snapshot
 from exporter.errors import CursorReset, ExporterError
 from exporter.exports.sessions import Request, open_export
-from tests.archives.builder import SqliteArchive
 from tests.archives.pipeline import Pipeline
 from tests.interop.origin import Result
-
-Change = Callable[[SqliteArchive], Any]
 
 #: Signs tokens of nobody's: the empty key, a run of zeros, words that anybody would try.
 CONSTANTS = [b"", bytes(32), b"secret", b"agentsview", b"exporter", b"cursor_secret"]
@@ -146,7 +142,7 @@ def test_case_55_late_arrivals_reset(world: Pipeline, ended_at: str) -> None:
     assert is_reset(world.sessions("--cursor", cursor))
 
 
-ENTERS_OR_LEAVES: dict[str, Change | dict[str, Any]] = {
+ENTERS_OR_LEAVES: dict[str, dict[str, Any]] = {
     "moves above the watermark": {"ended_at": "2026-03-25T10:00:00Z"},
     "moves within the run": {"ended_at": "2026-03-17T12:00:00Z"},
     "is deleted": {"deleted_at": "2026-03-26T00:00:00Z"},
@@ -282,7 +278,7 @@ def test_case_63_all_joins_the_pages_into_one_document(world: Pipeline) -> None:
 
 
 def test_case_64_all_is_one_snapshot_and_sees_no_change_under_way(world: Pipeline) -> None:
-    """Our own rule: what joins pages in the program of the contract's origin may have to restart."""
+    """Our own rule: the program that the contract comes from may have to restart instead."""
     five(world)
     before = world.sessions("--all", "--format", "ndjson").stdout.splitlines()[1:]
     with read_snapshot(world.conn):

@@ -39,9 +39,7 @@ def test_case_16_an_unfinished_session_ends_with_its_last_message(world: Pipelin
 
 def test_case_17_a_stored_end_comes_before_later_messages(world: Pipeline) -> None:
     with world.source() as archive:
-        archive.add_session(
-            "a", started_at="2026-03-04T14:00:00Z", ended_at="2026-03-04T14:02:00Z"
-        )
+        archive.add_session("a", started_at="2026-03-04T14:00:00Z", ended_at="2026-03-04T14:02:00Z")
         archive.add_message("a", timestamp="2026-03-04T14:45:10Z")
     row = world.rows()["a"]
     assert row["last_activity_at"] == "2026-03-04T14:02:00Z"

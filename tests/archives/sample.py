@@ -211,7 +211,7 @@ def _odd_ones(story: Storyteller) -> None:
         ended_at="2026-03-05T02:10:00.5+03:00",
     )
     story.session(barnacle, turns=2, cwd=f"{barnacle.path}/wt/docs/api", secret_leak_count=1)
-    story.session(barnacle, turns=2, project="sketches", cwd="/tmp/sketches")
+    story.session(barnacle, turns=2, project="sketches", cwd="/home/cleo/sketches")
     story.session(kelp, turns=2, deleted_at="2026-03-20T00:00:00.000Z")
 
 
@@ -249,7 +249,7 @@ def _evidence(archive: SqliteArchive) -> None:
     )
     for name in ("one", "two"):
         remote = {"git_remote": f"https://git.example.net/cleo/{name}.git"}
-        archive.add_observation("sketches", machine="elm", root_path=f"/tmp/{name}", **remote)
+        archive.add_observation("sketches", machine="elm", root_path=f"/home/cleo/{name}", **remote)
     archive.add_mapping("/home/dora/drift", "driftwood", machine="fir")
 
 

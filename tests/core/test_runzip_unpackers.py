@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,9 +126,7 @@ def test_a_stream_reader_finds_no_other_members(case: Case, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("descriptor", ["", "<4sIII", "<III"])
-def test_an_encrypted_member_still_opens_with_its_password(
-    descriptor: str, tmp_path: Path
-) -> None:
+def test_an_encrypted_member_still_opens_with_its_password(descriptor: str, tmp_path: Path) -> None:
     """What the password is checked against survives the new header."""
     part = encrypted(b"s.txt", b"secret " * 40, b"pw", descriptor)
     archive = b"".join(runzip.sanitise(build(Part(b"a", b"1", descriptor="<4sIII"), part)))
@@ -173,3 +172,47 @@ def test_an_archive_of_bsdtar_loses_only_its_log(tmp_path: Path) -> None:
         "run/activity_overview.json",
     }
     runzip.verify(rewritten)
+
+
+class Pipe(io.RawIOBase):
+    """A stream that cannot seek."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.written += data
+        return len(data)
+
+
+@pytest.mark.parametrize("force_zip64", [False, True])
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_what_zipfile_streams_becomes_a_classic_archive(force_zip64: bool, is_pipe: bool) -> None:
+    """Cases A45 and A46, from a real writer: neither descriptors nor zip64 are left."""
+    output: Any = Pipe() if is_pipe else io.BytesIO()
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in ("a.txt", "track_activity.jsonl"):
+            with new.open(name, "w", force_zip64=force_zip64) as member:
+                member.write(b"0123456789")
+    archive = bytes(output.written if is_pipe else output.getvalue())
+    verdict = runzip.classify(archive)
+    assert (verdict.outcome, verdict.note_codes) == (runzip.Outcome.MIGRATED, ())
+    rewritten = b"".join(runzip.sanitise(archive))
+    stamp = int.from_bytes(rewritten[10:14], "little")
+    made_by = 0x032D if force_zip64 else 0x0314
+    part = Part(b"a.txt", b"0123456789", stamp=stamp, external=0o600 << 16, made_by=made_by)
+    assert rewritten == build(part)
+
+
+@pytest.mark.parametrize("method", [0, 8, 12, 14])
+def test_an_absurd_version_does_not_lock_readers_out(method: int) -> None:
+    """One member that claims to need version 12.7 hides the whole archive from zipfile."""
+    archive = bytearray(build(Part(b"a", b"1" * 40, method=method)))
+    archive[4] = archive[archive.find(b"PK\x01\x02") + 6] = 127
+    with pytest.raises(NotImplementedError):
+        zipfile.ZipFile(io.BytesIO(archive))
+    rewritten = b"".join(runzip.sanitise(archive))
+    assert zipfile.ZipFile(io.BytesIO(rewritten)).read("a") == b"1" * 40

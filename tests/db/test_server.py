@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +129,24 @@ def test_a_server_that_was_killed_is_started_again(home: Path) -> None:
     assert answer(server.start(home), "SELECT 1") == 1
 
 
+def test_a_start_during_a_stop_waits_and_starts_again(home: Path) -> None:
+    """Whoever asked it to stop may not hold our lock: an administrator, a machine going down."""
+    first = server.start(home)
+    pid = server.status(home).pid
+    assert pid
+    with psycopg.connect(first):
+        os.kill(pid, signal.SIGTERM)  # a smart shutdown: it waits for our connection to end
+        while (running := server._running(home / "postgres")) and running.ready:
+            time.sleep(0.01)
+        assert running
+        waiting = threading.Thread(target=server.start, args=(home,))
+        waiting.start()
+        time.sleep(0.1)
+    waiting.join(30)
+    assert answer(server.start(home), "SELECT 1") == 1
+    assert server.status(home).pid != pid
+
+
 # --- Its sharing ----------------------------------------------------------------------------
 
 START = """
@@ -246,7 +265,7 @@ def test_binaries_that_the_servers_account_cannot_reach_are_copied(
     def reachable(path: Path, account: Any) -> Path | None:
         return package if path.is_relative_to(package) else None
 
-    monkeypatch.setattr(server, "_reachable", reachable)
+    monkeypatch.setattr(server, "barrier", reachable)
     assert answer(server.start(home), "SELECT 1") == 1
     (copy,) = home.glob("programs-*")
     assert (copy / package.name / "pginstall18" / "bin" / "postgres").exists()
@@ -268,7 +287,7 @@ def test_a_socket_folder_that_another_user_made_first_is_refused(
     monkeypatch.setattr(server.tempfile, "gettempdir", lambda: "/tmp")
     long = home.parent / ("x" * 40)
     home.rename(long)
-    account = server._account(long / "postgres")
+    account = server.server_account(long / "postgres")
     uid = account.uid if account else os.geteuid()
     digest = server.hashlib.sha256(os.fsencode(long / "postgres")).hexdigest()[:12]
     planted = Path("/tmp") / f"exporter-{uid}-{digest}"

@@ -24,7 +24,7 @@ from exporter.core.runzip.directory import (
     UTF8,
     Entry,
 )
-from exporter.core.runzip.layout import Archive, Buffer, Member
+from exporter.core.runzip.layout import BZIP2, LZMA, Archive, Buffer, Member
 from exporter.core.runzip.names import is_utf8
 
 __all__ = ["is_unchanged", "sanitised"]
@@ -32,6 +32,7 @@ __all__ = ["is_unchanged", "sanitised"]
 _ESCAPE = 0xFFFFFFFF
 #: What a reader must support for zip64, and for plain DEFLATE.
 _NEEDS_ZIP64, _NEEDS_DEFLATE = 45, 20
+_NEEDS = {BZIP2: 46, LZMA: 63}
 
 
 @dataclass(slots=True)
@@ -169,7 +170,12 @@ def _new_flags(member: Member) -> int:
 
 
 def _new_needed(entry: Entry, needed: int) -> int:
-    """Return the version a reader needs, lowered when zip64 was written without need."""
+    """Return the version a reader needs, lowered when zip64 was written without need.
+
+    An absurd version makes some readers refuse the whole archive: the method's own replaces it.
+    """
+    if needed & 0xFF > max(_NEEDS.values()):
+        return _NEEDS.get(entry.central.method, _NEEDS_DEFLATE)
     if needed & 0xFF != _NEEDS_ZIP64 or entry.plain_size >= _ESCAPE:
         return needed
     blocks = (entry.extra, entry.local_extra)

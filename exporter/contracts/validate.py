@@ -1,0 +1,268 @@
+"""Hold a file of any size against the contract that it claims to follow.
+
+The file is read once, part by part, in flat memory. Each part is parsed, looked through for keys
+that occur twice, held against the published schema (or its strict form), and then against the
+rules that a schema cannot say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, Final, Literal, NamedTuple
+
+import orjson
+
+from exporter.contracts import documents, surfaces
+from exporter.contracts import schema as schemas
+from exporter.contracts.documents import Part, Unreadable
+from exporter.contracts.schema import Checks, Step, Violation, pointer
+from exporter.contracts.session_rules import SessionRules
+from exporter.contracts.surfaces import Surface
+from exporter.errors import SourceNotRecognised
+
+Framing = Literal["json", "ndjson"]
+
+#: Rules of this module and of `documents`, in words; those of a schema are its keywords.
+RULES: Final = {
+    "not_json": "the text here is not JSON",
+    "ends_early": "the file ends inside a value",
+    "empty": "the file is empty",
+    "not_an_object": "a document is an object",
+    "byte_order_mark": "the file begins with a byte order mark, which JSON does not allow",
+    "too_long": "one part of the document is longer than 64 MiB",
+    "too_deep": "brackets are nested deeper than readers follow",
+    "text_after_value": "only a line end may follow the first value",
+    "text_after_document": "nothing may follow a JSON document",
+    "duplicate_key": "a key occurs twice in one object, and readers keep only one",
+    "meta_first": "the first line of an NDJSON stream is its meta line",
+    "meta_once": "only the first line of an NDJSON stream is a meta line",
+    "blank_line": "a line between others is blank",
+}
+
+
+#: What else is looked at, by surface and version.
+_FURTHER_RULES: Final = {("sessions", 1): SessionRules}
+
+
+class Finding(NamedTuple):
+    """One violation: the line of the file, the place in the document, the rule."""
+
+    line: int
+    pointer: str
+    rule: str
+
+
+class Validation:
+    """One file on its way past its contract.
+
+    `findings` is to be read to its end; then ``surface``, ``framing`` and ``rows`` say what the
+    file was.
+    """
+
+    def __init__(self, surface: Surface | None = None, *, strict: bool = False) -> None:
+        """``surface`` None means to go by the content; ``strict`` refuses unknown keys."""
+        self.surface = surface
+        self.framing: Framing = "json"
+        self.rows = 0
+        self._strict = strict
+        self._members: dict[str, Part] = {}
+        self._has_rows = False
+        self._checks: Checks | None = None
+        self._rules: SessionRules | None = None
+
+    def findings(self, stream: IO[bytes], name: str = "the file") -> Iterator[Finding]:
+        """Every violation, in the order of the file, then those of the document as a whole.
+
+        Raises SourceNotRecognised, which shows ``name``, when no surface fits.
+        """
+        known = [self.surface] if self.surface else surfaces.SURFACES
+        row_members = {surface.rows for surface in known if surface.rows}
+        try:
+            for part in documents.parts(stream, row_members):
+                if part.kind == "line" and self.framing == "json":
+                    yield Finding(part.line, "", "text_after_document")
+                    break
+                yield from self._part(part, name)
+        except Unreadable as broken:
+            yield Finding(broken.line, "", broken.rule)
+            return
+        yield from self._whole()
+
+    def _part(self, part: Part, name: str) -> Iterator[Finding]:
+        match part.kind:
+            case "member" | "rows" if part.name in self._members:
+                yield Finding(part.line, pointer((part.name,)), "duplicate_key")
+            case "member":
+                self._members[part.name] = part
+            case "rows" if not self._has_rows:
+                self._has_rows = True
+                self._begin(name, {*self._members, part.name})
+            case "rows":
+                yield Finding(part.line, pointer((part.name,)), "duplicate_key")
+            case "row":
+                yield from self._row(part, (part.name, self.rows))
+            case "head":
+                yield from self._end_of_first(name)
+            case "line" if not part.text:
+                yield Finding(part.line, "", "blank_line")
+            case "line":
+                yield from self._row(part, ())
+
+    # -- what the file is -----------------------------------------------------------------------
+
+    def _begin(self, name: str, keys: set[str]) -> None:
+        """Settle on a surface, by the keys read so far, and get ready for its rows."""
+        if self.surface is None:
+            self.surface = self._recognised(keys)
+        if self.surface is None:
+            known = ", ".join(dict.fromkeys(surface.name for surface in surfaces.SURFACES))
+            raise SourceNotRecognised(
+                name, "no document of ours by its keys", wanted=f"{known}; or name one: --surface"
+            )
+        self._checks = Checks(self.surface, strict=self._strict)
+        rules = _FURTHER_RULES.get((self.surface.name, self.surface.version))
+        if rules is not None:
+            self._rules = rules()
+            pricing = self._member("pricing")
+            if isinstance(pricing, dict) and self._checks.fits("pricing", pricing):
+                self._rules.use_prices(pricing)
+
+    def _recognised(self, keys: set[str]) -> Surface | None:
+        """The surface that the keys are of, in the version that the document tells."""
+        found = [
+            surface
+            for surface in surfaces.SURFACES
+            if surface.rows in keys or surface.marks <= keys or self._line_of(surface, keys)
+        ]
+        version = self._member("schema_version")
+        told = [surface for surface in found if surface.version == version]
+        return max(told or found, key=lambda surface: surface.version, default=None)
+
+    def _line_of(self, surface: Surface, keys: set[str]) -> Literal["meta", "row"] | None:
+        """Which line of an NDJSON stream of the surface an object with these keys is."""
+        if self._has_rows or not (surface.meta_definition and surface.row_definition):
+            return None
+        definitions = schemas.load(surface)["$defs"]
+        meta, row = definitions[surface.meta_definition], definitions[surface.row_definition]
+        # What is missing or too much is for the schema to say, so most of the keys will do.
+        if self._member("type") == "meta":
+            return "meta" if len(keys & set(meta["required"])) > len(meta["required"]) / 2 else None
+        return "row" if len(keys & set(row["required"])) > len(row["required"]) / 2 else None
+
+    def _member(self, name: str) -> Any:
+        """The value of a member read so far; None if there is none or it is not JSON."""
+        part = self._members.get(name)
+        return _parsed(part.text)[0] if part else None
+
+    def _end_of_first(self, name: str) -> Iterator[Finding]:
+        """The first value is complete: it is the document, or the first line of a stream."""
+        if self._has_rows:
+            return
+        keys = set(self._members)
+        self._begin(name, keys)
+        assert self.surface
+        framed = self._line_of(self.surface, keys)
+        if framed:
+            self.framing = "ndjson"
+        if framed == "row":
+            yield Finding(1, "", "meta_first")
+            row = Part("line", "", _object_text(self._members), 1)
+            self._members = {}
+            yield from self._row(row, ())
+
+    # -- its parts ------------------------------------------------------------------------------
+
+    def _row(self, part: Part, path: tuple[Step, ...]) -> Iterator[Finding]:
+        faults, row = self._row_faults(part)
+        if any(fault.rule == "meta_once" for fault in faults):
+            yield Finding(part.line, "", "meta_once")
+            return
+        self.rows += 1
+        if self._rules and not faults:
+            faults = [Violation(*fault) for fault in self._rules.row(row)]
+        elif self._rules:
+            self._rules.skip_row()
+        for fault in faults:
+            yield Finding(part.line, pointer(path + fault.path), fault.rule)
+
+    def _row_faults(self, part: Part) -> tuple[list[Violation], Any]:
+        """What is wrong with one row by itself, and the row."""
+        assert self._checks
+        row, broken = (part.parsed, "") if part.parsed is not None else _parsed(part.text)
+        if broken:
+            return [Violation((), broken)], None
+        if self.framing == "ndjson" and isinstance(row, dict) and row.get("type") == "meta":
+            return [Violation((), "meta_once")], row
+        return [*_duplicates(part.text, row), *self._checks.row(part.text, row)], row
+
+    def _whole(self) -> Iterator[Finding]:
+        """The head, and what it says of the rows."""
+        assert self._checks and self.surface
+        if self.framing == "ndjson" and not self._members:
+            return
+        head: dict[str, Any] = {}
+        faults: list[Violation] = []
+        for name, part in self._members.items():
+            head[name], broken = _parsed(part.text)
+            found = [Violation((), broken)] if broken else _duplicates(part.text, head[name])
+            faults += [Violation((name, *fault.path), fault.rule) for fault in found]
+        if self._has_rows and self.surface.rows:
+            head[self.surface.rows] = []
+        if not faults:
+            meta = self.surface.meta_definition if self.framing == "ndjson" else None
+            faults = list(self._checks.violations(meta, head))
+        if not faults and self._rules:
+            faults = [Violation(*fault) for fault in self._rules.head(head)]
+        for fault in faults:
+            member = self._members.get(str(fault.path[0])) if fault.path else None
+            yield Finding(member.line if member else 1, fault.pointer, fault.rule)
+
+
+def _parsed(text: bytes) -> tuple[Any, str]:
+    """A value, and the rule it breaks if it cannot be read."""
+    try:
+        return orjson.loads(text), ""
+    except orjson.JSONDecodeError as error:
+        return None, "too_deep" if "depth" in str(error) else "not_json"
+
+
+def _object_text(members: Mapping[str, Part]) -> bytes:
+    texts = (json.dumps(name).encode() + b":" + part.text for name, part in members.items())
+    return b"{" + b",".join(texts) + b"}"
+
+
+# -- keys that occur twice ----------------------------------------------------------------------
+
+
+def _duplicates(text: bytes, value: Any) -> list[Violation]:
+    """Keys that the text has twice in one object. ``value`` is what a parser made of it."""
+    # A key is followed by a colon, with white space between only where there is some in the text:
+    # if writing the value anew gives as many, none was lost.
+    spaced = b'" ' in text or b'"\t' in text or b'"\n' in text or b'"\r' in text
+    if not spaced and text.count(b'":') == orjson.dumps(value).count(b'":'):
+        return []
+    try:
+        found = json.loads(text, object_pairs_hook=_Pairs)
+    except (RecursionError, ValueError):
+        return [Violation((), "too_deep")]
+    return list(_repeated(found))
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as its members in text order, repeated keys included."""
+
+
+def _repeated(value: Any) -> Iterator[Violation]:
+    pending: list[tuple[Any, tuple[Step, ...]]] = [(value, ())]
+    while pending:
+        node, path = pending.pop()
+        if isinstance(node, _Pairs):
+            seen: set[str] = set()
+            for key, child in node:
+                if key in seen:
+                    yield Violation((*path, key), "duplicate_key")
+                seen.add(key)
+                pending.append((child, (*path, key)))
+        elif isinstance(node, list):
+            pending += [(child, (*path, index)) for index, child in enumerate(node)]
