@@ -169,7 +169,7 @@ def _in_words(answer: dict[str, Any]) -> list[tuple[str, render.Cell]]:
     facts += [("observations", answer["observations"]), ("evidence", answer["evidence"])]
     for each in answer["candidates"]:
         name, text = _place(each)
-        seen = f"{each['count']:,} {answer['evidence']}"
+        seen = f"{answer['evidence']}: {each['count']:,}"
         facts.append(("candidate", f"{each['key']}  {name} {text}  ({seen})"))
     return facts
 

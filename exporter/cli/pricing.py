@@ -54,7 +54,7 @@ _WHY: Final = {
     "dashed": "the same name with dashes for dots",
     "case": "the same name but for case",
     "dashed-case": "the same name but for case, with dashes for dots",
-    "canonical": "the same letters and digits after the provider",
+    "canonical": "the same letters and digits, but for provider, group or date",
     "none": "no pattern is equal, exactly or loosely",
 }
 
@@ -89,8 +89,8 @@ def import_prices(catalogue: str, dry_run: bool, settings: Settings, as_json: bo
     """Import LiteLLM's public price catalogue: a JSON FILE, or that of the installed package.
 
     "-" reads the file from stdin, "./litellm" names a file of that name. One bad entry refuses
-    the whole catalogue. Rates that stay as they are keep their time, models that vanished keep
-    their price, and costs that change are worked out again at once.
+    the whole catalogue. Rates that stay as they are keep their time, models that the catalogue
+    lacks keep their price, and costs that change are worked out again at once.
     """
     from exporter.db.connect import read_snapshot, session
 
@@ -112,11 +112,6 @@ def import_prices(catalogue: str, dry_run: bool, settings: Settings, as_json: bo
         render.print_json(facts)
     else:
         render.print_facts([(name.replace("_", " "), value) for name, value in facts.items()])
-    if counts["built_in_displaced"]:
-        render.note(
-            "the built-in prices stood in for an empty table; models that only they have are"
-            " unpriced with this catalogue, unless --custom-prices names them"
-        )
 
 
 def _read_catalogue(name: str) -> tuple[bytes, str]:
@@ -213,15 +208,17 @@ def _store(conn: Connection[Any], rows: Sequence[PriceRow], location: str) -> di
 
     started = time.monotonic()
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    prices = [
-        SourcePrice(row.pattern, r.input, r.output, r.cache_write, r.cache_read, now)
-        for row, r in ((row, row.rates) for row in rows)
-    ]
     with conn.transaction():
         hold_prices(conn)
         counts = _compare(conn, rows)
+        # The built-in rows keep having no time: any source that knows better comes before them.
+        dated = [(row, now) for row in rows] + [(row, "") for row in _stand_ins(conn, rows)]
         info = SourceInfo(_KIND, _ARCHIVE_ID, "", location, "", None)
         source_id, watermark = load.register_source(conn, info)
+        prices = (
+            SourcePrice(row.pattern, r.input, r.output, r.cache_write, r.cache_read, updated_at)
+            for row, r, updated_at in ((row, row.rates, at) for row, at in dated)
+        )
         if load.update_prices(conn, source_id, prices):
             seconds = time.monotonic() - started
             load.finish_run(conn, source_id, seconds, dict(counts), watermark)
@@ -229,28 +226,38 @@ def _store(conn: Connection[Any], rows: Sequence[PriceRow], location: str) -> di
 
 
 def _compare(conn: Connection[Any], rows: Sequence[PriceRow]) -> dict[str, int]:
-    """How the catalogue differs from what it brought last, and what it takes the place of."""
-    from exporter.core.pricing import METADATA_PREFIX
-    from exporter.db.prices import price_table
-    from exporter.exports.facts import price_origins, prices_of_source
+    """How the catalogue differs from what it brought last; ``kept`` are models that it lacks."""
+    from exporter.exports.facts import prices_of_source
 
     known = prices_of_source(conn, _KIND, _ARCHIVE_ID)
     brought = {row.pattern: row.rates for row in rows}
     same = sum(known.get(pattern) == rates for pattern, rates in brought.items())
     new = len(brought.keys() - known.keys())
-    displaced = 0
-    if any(not pattern.startswith(METADATA_PREFIX) for pattern in brought):
-        # A row in force that nobody brought is a built-in one, standing in for an empty table.
-        brought_by = price_origins(conn)
-        in_force = {row.pattern for row in price_table(conn).rows}
-        displaced = len(in_force - brought_by.keys() - brought.keys())
     return {
         "new": new,
         "changed": len(brought) - new - same,
         "same": same,
-        "vanished": len(known.keys() - brought.keys()),
-        "built_in_displaced": displaced,
+        "kept": len(known.keys() - brought.keys()) + len(_stand_ins(conn, rows)),
     }
+
+
+def _stand_ins(conn: Connection[Any], rows: Sequence[PriceRow]) -> list[PriceRow]:
+    """Built-in prices that stand in for an empty table and that the catalogue lacks.
+
+    They must be stored with it: the first stored row ends their standing in, and an import that
+    brings prices would take others away.
+    """
+    from exporter.core.pricing import METADATA_PREFIX
+    from exporter.db.prices import price_table
+    from exporter.exports.facts import price_origins
+
+    brought = {row.pattern for row in rows}
+    if all(pattern.startswith(METADATA_PREFIX) for pattern in brought):
+        return []
+    # A row in force that no source brought can only be a built-in one.
+    stored = price_origins(conn)
+    in_force = price_table(conn).rows
+    return [row for row in in_force if row.pattern not in stored and row.pattern not in brought]
 
 
 # -- show ---------------------------------------------------------------------------------------
@@ -427,7 +434,7 @@ def _show_summary(
     shown: list[tuple[str, render.Cell]] = [
         (name.replace("_", " "), value) for name, value in facts.items()
     ]
-    shown += [(f"rows from {origin}", count) for origin, count in brought.most_common()]
+    shown += [("rows brought", f"{count:,} by {name}") for name, count in brought.most_common()]
     render.print_facts(shown)
 
 

@@ -8,7 +8,7 @@ the strict form applies, in which every object is closed; it is derived, never w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache, cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
@@ -50,6 +50,11 @@ def pointer(path: tuple[Step, ...]) -> str:
     """A JSON pointer (RFC 6901); "" is the whole document."""
     texts = (str(step).replace("~", "~0").replace("/", "~1") for step in path)
     return "".join(f"/{text}" for text in texts)
+
+
+def place(path: tuple[Step, ...], fields: Collection[Step]) -> str:
+    """A pointer with ``*`` for every index and for every key that is not one of ``fields``."""
+    return pointer(tuple(step if step in fields else "*" for step in path))
 
 
 @cache

@@ -51,6 +51,10 @@ class Surface:
         return paths.schemas_folder() / f"{self.name}.v{self.version}.schema.json"
 
     @property
+    def example_file(self) -> Path:
+        return paths.schemas_folder() / "examples" / f"{self.name}.v{self.version}.json"
+
+    @property
     def schema_id(self) -> str:
         return f"urn:exporter:schema:{self.name}:v{self.version}"
 

@@ -49,8 +49,15 @@ class Finding(NamedTuple):
     """One violation: the line of the file, the place in the document, the rule."""
 
     line: int
-    pointer: str
+    #: Keys and indexes from the top of the document, or of the line of an NDJSON stream.
+    path: tuple[Step, ...]
     rule: str
+    #: Which row it is in, from 1; None outside of rows.
+    row: int | None = None
+
+    @property
+    def pointer(self) -> str:
+        return pointer(self.path)
 
 
 class Validation:
@@ -81,31 +88,31 @@ class Validation:
         try:
             for part in documents.parts(stream, row_members):
                 if part.kind == "line" and self.framing == "json":
-                    yield Finding(part.line, "", "text_after_document")
+                    yield Finding(part.line, (), "text_after_document")
                     break
                 yield from self._part(part, name)
         except Unreadable as broken:
-            yield Finding(broken.line, "", broken.rule)
+            yield Finding(broken.line, (), broken.rule)
             return
         yield from self._whole()
 
     def _part(self, part: Part, name: str) -> Iterator[Finding]:
         match part.kind:
             case "member" | "rows" if part.name in self._members:
-                yield Finding(part.line, pointer((part.name,)), "duplicate_key")
+                yield Finding(part.line, (part.name,), "duplicate_key")
             case "member":
                 self._members[part.name] = part
             case "rows" if not self._has_rows:
                 self._has_rows = True
                 self._begin(name, {*self._members, part.name})
             case "rows":
-                yield Finding(part.line, pointer((part.name,)), "duplicate_key")
+                yield Finding(part.line, (part.name,), "duplicate_key")
             case "row":
                 yield from self._row(part, (part.name, self.rows))
             case "head":
                 yield from self._end_of_first(name)
             case "line" if not part.text:
-                yield Finding(part.line, "", "blank_line")
+                yield Finding(part.line, (), "blank_line")
             case "line":
                 yield from self._row(part, ())
 
@@ -166,7 +173,7 @@ class Validation:
         if framed:
             self.framing = "ndjson"
         if framed == "row":
-            yield Finding(1, "", "meta_first")
+            yield Finding(1, (), "meta_first")
             row = Part("line", "", _object_text(self._members), 1)
             self._members = {}
             yield from self._row(row, ())
@@ -176,15 +183,15 @@ class Validation:
     def _row(self, part: Part, path: tuple[Step, ...]) -> Iterator[Finding]:
         faults, row = self._row_faults(part)
         if any(fault.rule == "meta_once" for fault in faults):
-            yield Finding(part.line, "", "meta_once")
+            yield Finding(part.line, (), "meta_once")
             return
         self.rows += 1
-        if self._rules and not faults:
-            faults = [Violation(*fault) for fault in self._rules.row(row)]
+        if self._rules and _are_harmless(faults):
+            faults += [Violation(*fault) for fault in self._rules.row(row)]
         elif self._rules:
             self._rules.skip_row()
         for fault in faults:
-            yield Finding(part.line, pointer(path + fault.path), fault.rule)
+            yield Finding(part.line, path + fault.path, fault.rule, self.rows)
 
     def _row_faults(self, part: Part) -> tuple[list[Violation], Any]:
         """What is wrong with one row by itself, and the row."""
@@ -212,11 +219,16 @@ class Validation:
         if not faults:
             meta = self.surface.meta_definition if self.framing == "ndjson" else None
             faults = list(self._checks.violations(meta, head))
-        if not faults and self._rules:
-            faults = [Violation(*fault) for fault in self._rules.head(head)]
+            if self._rules and _are_harmless(faults):
+                faults += [Violation(*fault) for fault in self._rules.head(head)]
         for fault in faults:
             member = self._members.get(str(fault.path[0])) if fault.path else None
-            yield Finding(member.line if member else 1, fault.pointer, fault.rule)
+            yield Finding(member.line if member else 1, fault.path, fault.rule)
+
+
+def _are_harmless(faults: list[Violation]) -> bool:
+    """Whether all that is known is there as it should be, if among unknown keys."""
+    return all(fault.rule == "additionalProperties" for fault in faults)
 
 
 def _parsed(text: bytes) -> tuple[Any, str]:

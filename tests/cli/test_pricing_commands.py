@@ -141,11 +141,11 @@ def test_an_answer_has_its_keys_in_order_and_numbers_as_an_export_writes_them(
     world: Pipeline, tell: Tell
 ) -> None:
     with world.source() as archive:
-        archive.add_price("grebe-1", 1e-7, 1e21, -0.0, 2.0)
+        archive.add_price("grebe-1", 1e-7, 1e21, -0.5, 2.0)
     line = tell("show", "GREBE-1", "--json").stdout
     assert line == (
         '{"model":"GREBE-1","matched_pattern":"grebe-1","input_cost_per_mtok":1e-7,'
-        '"output_cost_per_mtok":1e+21,"cache_write_cost_per_mtok":-0,'
+        '"output_cost_per_mtok":1e+21,"cache_write_cost_per_mtok":-0.5,'
         '"cache_read_cost_per_mtok":2,"source":"fetched","step":"case","candidates":[],'
         f'"origin":"agentsview-sqlite {world.path}","updated_at":"2026-02-10T06:30:00.250Z"}}\n'
     )
@@ -198,7 +198,9 @@ def test_the_summary_says_what_an_export_says(world: Pipeline, tell: Tell) -> No
     assert summary.pop("origins") == {f"agentsview-sqlite {world.path}": 2}
     assert summary == {name: block[name] for name in summary}
     assert only(tell("digest", "--json")) == {"digest": block["digest"], "row_count": 2}
-    assert f"digest                 {block['digest']}\n" in tell("show").stdout
+    told = tell("show").stdout
+    assert f"digest                 {block['digest']}\n" in told
+    assert f"rows brought           2 by agentsview-sqlite {world.path}\n" in told
 
 
 def test_of_several_sources_the_newest_wins_and_is_named(world: Pipeline, tell: Tell) -> None:
@@ -309,9 +311,9 @@ def test_every_published_digest(tell: Tell) -> None:
     cases = golden("digest")
     for case in cases:
         rows = json.dumps(case["rows"]).encode()
-        assert tell("digest", "--rows", "-", stdin=rows) == Result(0, case["digest"] + "\n", "")
-        told = tell("digest", "--rows", "-", "--canonical", stdin=rows)
-        assert told == Result(0, case["canonical"] + "\n", ""), case["id"]
+        for flags, text in (([], case["digest"]), (["--canonical"], case["canonical"])):
+            told = tell("digest", "--rows", "-", *flags, stdin=rows)
+            assert (told.exit, told.stdout) == (0, text + "\n"), case["id"]
     assert len(cases) == 22
 
 
@@ -410,8 +412,8 @@ def test_new_prices_change_the_cost_of_sessions_at_once(world: Pipeline, tell: T
     before = json.dumps(row)
     told = only(tell("import", "-", "--json", stdin=catalogue(grebe=(2.5, 0), heron=(1, 1))))
     assert told == {
-        "location": "stdin", "models": 2, "new": 2, "changed": 0, "same": 0, "vanished": 0,
-        "built_in_displaced": 0, "dry_run": False,
+        "location": "stdin", "models": 2, "new": 2, "changed": 0, "same": 0, "kept": 0,
+        "dry_run": False,
     }  # fmt: skip
     (row,) = world.export()["sessions"]
     after = json.dumps(row)
@@ -420,11 +422,13 @@ def test_new_prices_change_the_cost_of_sessions_at_once(world: Pipeline, tell: T
 
 
 def test_equal_rates_keep_their_time_and_vanished_models_stay(world: Pipeline, tell: Tell) -> None:
+    with world.source() as archive:
+        archive.add_price("heron")
     tell("import", "-", stdin=catalogue(kept=(1, 2), moved=(1, 2), gone=(1, 2)))
     first = stored(world)
     second = catalogue(kept=(1, 2), moved=(1, 3), added=(1, 2))
     told = only(tell("import", "-", "--json", stdin=second))
-    counts = ("new", "changed", "same", "vanished")
+    counts = ("new", "changed", "same", "kept")
     assert [told[name] for name in counts] == [1, 1, 1, 1]
     now = stored(world)
     assert set(now) == {"kept", "moved", "gone", "added"}
@@ -485,28 +489,43 @@ def test_a_bad_catalogue_changes_nothing_and_names_the_entry(
 @pytest.mark.parametrize("text", [b"null", b"{}", b'{"a":null}'])
 def test_a_catalogue_without_a_price_is_none(world: Pipeline, tell: Tell, text: bytes) -> None:
     told = only(tell("import", "-", "--json", stdin=text))
-    assert (told["models"], told["built_in_displaced"]) == (0, 0)
+    assert (told["models"], told["kept"]) == (0, 0)
     assert only(tell("show", "gpt-5.2-codex", "--json"))["source"] == "embedded"
 
 
-def test_the_built_in_prices_give_way_to_a_catalogue_and_it_is_said(
+def test_built_in_prices_that_a_catalogue_lacks_stay_as_they_were(
     world: Pipeline, tell: Tell
 ) -> None:
+    before = only(tell("show", "gpt-5.4", "--json"))
     built_in = only(tell("show", "--json"))["effective_row_count"]
-    text = catalogue(**{"gpt-5.2-codex": (1.75, 14, 0, 0.175)})
-    told = tell("import", "-", stdin=text)
-    assert f"built in displaced  {built_in - 1:,}\n" in told.stdout
-    assert "built-in prices stood in" in told.stderr
-    assert tell("import", "-", stdin=text).stderr == ""
-    shown = answers(tell("show", "gpt-5.2-codex", "gpt-5.4", "--json"))
-    assert [answer["source"] for answer in shown] == ["embedded", None]
+    text = catalogue(**{"gpt-5.2-codex": (1.75, 14, 0, 0.175), "grebe": (9, 9)})
+    first = only(tell("import", "-", "--json", stdin=text))
+    assert (first["new"], first["kept"]) == (2, built_in - 1)
+    assert only(tell("show", "--json"))["effective_row_count"] == built_in + 1
+    same, kept = answers(tell("show", "gpt-5.2-codex", "gpt-5.4", "--json"))
+    assert (same["source"], bool(same["updated_at"])) == ("embedded", True)
+    assert kept == {**before, "origin": "catalogue stdin"}
+
+    again = only(tell("import", "-", "--json", stdin=text))
+    assert (again["same"], again["kept"]) == (2, built_in - 1)
+    with world.source() as archive:
+        archive.add_price("gpt-5.4", 77, updated_at="2020-01-01T00:00:00Z")
+    assert only(tell("show", "gpt-5.4", "--json"))["input_cost_per_mtok"] == 77
+
+
+def test_nothing_built_in_is_stored_beside_prices_of_a_source(world: Pipeline, tell: Tell) -> None:
+    with world.source() as archive:
+        archive.add_price("heron")
+    told = only(tell("import", "-", "--json", stdin=catalogue(grebe=(1, 1))))
+    assert told["kept"] == 0
+    assert only(tell("show", "--json"))["effective_row_count"] == 2
 
 
 def test_a_file_is_named_as_the_source(world: Pipeline, tell: Tell, tmp_path: Path) -> None:
     file = tmp_path / "prices.json"
     file.write_bytes(catalogue(grebe=(1, 1), _note=(1, 1)))
     told = tell("import", str(file))
-    assert (told.exit, told.stdout.splitlines()[0]) == (0, f"location            {file}")
+    assert (told.exit, told.stdout.splitlines()[0]) == (0, f"location  {file}")
     shown = answers(tell("show", "grebe", "_note", "--json"))
     assert [answer["origin"] for answer in shown] == [f"catalogue {file}", None]
 

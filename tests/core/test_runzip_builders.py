@@ -194,7 +194,7 @@ def build(
     """Return an archive. Without `counts_prefix`, offsets ignore the bytes in front."""
     body = bytearray(prefix)
     base = 0 if counts_prefix else len(prefix)
-    offsets = []
+    offsets: list[int] = []
     for part in parts:
         if part.shares is not None:
             offsets.append(offsets[part.shares])

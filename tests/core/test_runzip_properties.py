@@ -143,7 +143,7 @@ def assert_zipfile_agrees(archive: bytes) -> None:
                 assert b"".join(runzip.read_member(inspected, member)) == opened.read(info)
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @example(([], build()))
 @given(odd_archives())
 def test_an_accepted_archive_keeps_its_members_and_loses_its_log(
@@ -182,7 +182,7 @@ def kept_of(archive: runzip.Archive) -> list[tuple[object, ...]]:
     ]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(odd_archives())
 def test_the_log_is_the_last_member_at_the_best_path(drawn: tuple[list[Part], bytes]) -> None:
     """Its bytes are those that were packed, whatever stands around it."""

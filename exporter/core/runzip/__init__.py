@@ -9,7 +9,7 @@ The archive is one buffer of raw bytes. The steps build on each other, and each 
    `gzip_frame` the log's packed bytes as a gzip file.
 
 `classify`, `sanitise` and `verify` are whole answers for callers that need only one.
-Memory on top of the source is a few hundred KiB of chunks, plus the directory once more.
+Memory on top of the source is chunks of a few hundred KiB, and about a KiB per member.
 """
 
 from __future__ import annotations

@@ -68,17 +68,14 @@ class Member:
 
     entry: Entry
     role: Role
+    #: The name up to its first NUL byte: what the rewritten archive calls the member.
+    key: bytes
     rank: LogRank | None = None
 
     @property
     def index(self) -> int:
         """Position in the directory, from 0."""
         return self.entry.index
-
-    @property
-    def key(self) -> bytes:
-        """The name up to its first NUL byte: what the rewritten archive calls the member."""
-        return until_nul(self.entry.name)
 
     @property
     def path(self) -> str:
@@ -174,21 +171,19 @@ def _gaps(entries: Sequence[Entry], end: EndRecord) -> Iterator[tuple[int, int]]
 def _judge(entry: Entry) -> Member:
     """Compare the two headers of a member and give it its role."""
     _check_header(entry)
-    name = entry.name
-    others = _second_names(entry)
-    rank, other_ranks = log_rank(name), [log_rank(other) for other in others]
-    link = _is_special(entry)
-    if rank is not None:
-        role = Role.RESERVED if link or rank is LogRank.RESERVED else Role.LOG
-        return _checked_log(Member(entry, role, rank))
-    if any(other is not None for other in other_ranks):
+    name, others = entry.name, _second_names(entry)
+    rank, key = log_rank(name), until_nul(name)
+    if rank is None and any(log_rank(other) is not None for other in others):
         # Only the second name is the log's: readers disagree about which file this is.
         raise Refusal(Reason.ZIP_HEADER_MISMATCH, {"member": entry.index})
-    if link:
-        return Member(entry, Role.LINK)
+    if rank is not None:
+        is_file = rank is not LogRank.RESERVED and not _is_special(entry)
+        return _checked_log(Member(entry, Role.LOG if is_file else Role.RESERVED, key, rank))
+    if _is_special(entry):
+        return Member(entry, Role.LINK, key)
     if any(is_unsafe(each) for each in (name, *others)):
-        return Member(entry, Role.UNSAFE)
-    return Member(entry, Role.KEPT)
+        return Member(entry, Role.UNSAFE, key)
+    return Member(entry, Role.KEPT, key)
 
 
 def _check_header(entry: Entry) -> None:

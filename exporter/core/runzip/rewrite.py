@@ -163,7 +163,7 @@ def _new_flags(member: Member) -> int:
     flags = member.entry.central.flags | (member.entry.local.flags & DESCRIPTOR)
     if not flags & ENCRYPTED:
         flags &= ~DESCRIPTOR
-    if not is_utf8(member.key):
+    if flags & UTF8 and not is_utf8(member.key):
         # Readers that believe the flag would fail on the whole archive.
         flags &= ~UTF8
     return flags

@@ -1,0 +1,387 @@
+"""The activity report, v1: when agents were at work in a range, how many at once, at what cost.
+
+Sessions that touch the range are its candidates; their activity is cut to the range, their usage
+counted once across all of them. What is said of the range as a whole is one statement and one
+value of ours, `Report.head`. The rows of sessions and the intervals may be many: their finished
+text is streamed from PostgreSQL in either framing, and never taken apart here.
+
+All of it belongs inside one `exporter.db.connect.read_snapshot`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final, Literal, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from exporter.core.calendar import Range
+from exporter.core.pricing import PriceTable, Rates
+from exporter.core.times import seconds_text
+from exporter.db import queries
+from exporter.db.prices import price_table
+from exporter.exports.facts import project_resolutions
+
+QUERIES = queries.load(__file__)
+Connection = psycopg.Connection[Any]
+
+Automation = Literal["all", "interactive", "automated"]
+Framing = Literal["pretty", "compact"]
+
+_MINUTE_NS: Final = 60_000_000_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: Stands for a line break inside a row, where COPY would quote one; JSON has no such character.
+_BREAK: Final = "\x02"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which sessions to report on; '' and () do not filter."""
+
+    project: str = ""
+    agents: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
+    automation: Automation = "all"
+
+
+class _Share(NamedTuple):
+    """Active time and cost of a key, of its automated sessions and of all."""
+
+    key: str
+    automated_ns: int
+    active_ns: int
+    automated_cost: Decimal
+    cost: Decimal
+
+    def as_wire(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "agent_minutes": minutes(self.active_ns),
+            "cost": self.cost,
+            "automated_agent_minutes": minutes(self.automated_ns),
+            "interactive_agent_minutes": minutes(self.active_ns - self.automated_ns),
+            "automated_cost": self.automated_cost,
+            "interactive_cost": self.cost - self.automated_cost,
+        }
+
+
+class _Bucket(NamedTuple):
+    """What happened in a bucket; offsets are nanoseconds from the start of the range."""
+
+    agent_ns: int
+    active_ns: int
+    most_agents: int
+    most_at: int
+    most_automated: int
+
+
+@dataclass(slots=True)
+class _Summary:
+    """The rows of the statement that looks at the range as a whole, by kind."""
+
+    sessions: int
+    automated: int
+    untimed: int
+    labels: list[str]
+    priced: dict[str, tuple[bool, bool]]
+    named: int
+    buckets: list[_Bucket]
+    #: Output tokens and cost by number of the bucket, from 0.
+    spent: dict[int, tuple[int, Decimal]]
+    shares: dict[str, list[_Share]]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report. The rows are read from the connection when they are asked for."""
+
+    #: The document without its two long arrays, ``by_session`` and ``intervals``, in wire order.
+    head: dict[str, Any]
+    _conn: Connection
+    _fragments: Mapping[str, sql.Composable]
+    _parameters: Mapping[str, Any]
+
+    def sessions(self, framing: Framing, limit: int | None = None) -> Iterator[bytes]:
+        """The rows of sessions, one after the other, without anything between them."""
+        parts = {
+            "first": _instant("a.first_ns"),
+            "last": _instant("a.last_ns"),
+        }
+        return self._rows("sessions", framing, parts, limit)
+
+    def intervals(self, framing: Framing) -> Iterator[bytes]:
+        """The intervals in blocks of some hundred, with commas between those of a block."""
+        # Grouping by hash would hold the whole text at once.
+        self._conn.execute("SET LOCAL enable_hashagg = off")
+        parts = {"first": _instant("start_ns"), "last": _instant("end_ns")}
+        return self._rows("interval_lines", framing, parts, None)
+
+    def _rows(
+        self, query: str, framing: Framing, parts: Mapping[str, sql.Composable], limit: int | None
+    ) -> Iterator[bytes]:
+        statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x03')")
+        rows = statement.format(QUERIES[query].format(**self._fragments, **parts))
+        parameters = {**self._parameters, **_FRAMINGS[framing], "limit": limit}
+        with self._conn.cursor() as reader, reader.copy(rows, parameters) as copy:
+            for block in copy:
+                yield bytes(block)[:-1].replace(b"\x02", b"\n")
+
+
+#: What goes between the pieces of a row. ``pretty`` is two blanks a level, below two levels.
+_FRAMINGS: Final[dict[Framing, dict[str, str]]] = {
+    "pretty": {
+        "open": f"    {{{_BREAK}      ",
+        "is": ": ",
+        "break": f",{_BREAK}      ",
+        "close": f"{_BREAK}    }}",
+        "list_open": f"[{_BREAK}        ",
+        "item_break": f",{_BREAK}        ",
+        "list_close": f"{_BREAK}      ]",
+        "row_break": f",{_BREAK}",
+    },
+    "compact": {
+        "open": "{",
+        "is": ":",
+        "break": ",",
+        "close": "}",
+        "list_open": "[",
+        "item_break": ",",
+        "list_close": "]",
+        "row_break": ",",
+    },
+}
+
+
+def open_report(
+    conn: Connection,
+    covered: Range,
+    timezone: str,
+    selection: Selection,
+    custom_rates: Mapping[str, Rates] | None = None,
+) -> Report:
+    """Work out one report; call it inside `exporter.db.connect.read_snapshot`.
+
+    ``timezone`` is only echoed: the range is cut already. Use the rows before the snapshot ends.
+    """
+    # The plans are made once and run once; compiling them costs more than it saves.
+    conn.execute("SET LOCAL jit = off")
+    conn.execute("SET LOCAL extra_float_digits = 1")
+    prices = price_table(conn, custom_rates)
+    parameters = {
+        **_range_parameters(covered),
+        **_rate_parameters(conn, prices),
+        "project": selection.project,
+        "agents": list(selection.agents),
+        "machines": list(selection.machines),
+    }
+    fragments = _fragments(selection)
+    summary = _summary(conn, fragments, parameters, len(covered.buckets))
+    head = _head(conn, covered, timezone, prices, summary)
+    return Report(head, conn, fragments, parameters)
+
+
+def minutes(ns: int) -> float:
+    """Nanoseconds as minutes, rounded once."""
+    return ns / _MINUTE_NS
+
+
+# -- the statements -----------------------------------------------------------------------------
+
+
+def _fragments(selection: Selection) -> dict[str, sql.Composable]:
+    """The parts that the statements are made of, the sessions selected by one of them."""
+    given = {
+        "project": selection.project,
+        "agents": selection.agents,
+        "machines": selection.machines,
+        "interactive": selection.automation == "interactive",
+        "automated": selection.automation == "automated",
+    }
+    filters = [QUERIES[name] for name, is_given in given.items() if is_given]
+    joined = sql.SQL(" AND ").join(filters or [QUERIES["no_filter"]])
+    return {
+        "candidates": QUERIES["candidates"].format(filters=joined),
+        "stretches": QUERIES["stretches"].format(offset=_offset("p")),
+        "intervals": QUERIES["intervals"],
+        "timed": QUERIES["timed"],
+        "spent": QUERIES["spent"].format(offset=_offset("u")),
+        "priced": QUERIES["priced"],
+        "weighed": QUERIES["weighed"],
+    }
+
+
+def _offset(row: str) -> sql.Composable:
+    return QUERIES["offset"].format(row=sql.Identifier(row))
+
+
+def _instant(offset: str) -> sql.Composable:
+    column = sql.SQL(".").join(map(sql.Identifier, offset.split(".")))
+    return QUERIES["instant"].format(offset=column)
+
+
+def _range_parameters(covered: Range) -> dict[str, Any]:
+    """The range as the statements want it: offsets, instants in microseconds, bounds as text."""
+    micros, beyond = divmod(covered.start, 1000)
+    return {
+        "start": _moment(micros),
+        "start_beyond": beyond,
+        "effective_end": _moment(_up(covered.effective_end)),
+        "length_ns": covered.effective_end - covered.start,
+        "bucket_starts": [bucket.start - covered.start for bucket in covered.buckets],
+        "candidate_start": _moment(_up(covered.start)),
+        "candidate_end": _moment(_up(covered.end)),
+        "start_text": seconds_text(covered.start)[:-1],
+        "end_text": seconds_text(covered.end)[:-1],
+    }
+
+
+def _up(ns: int) -> int:
+    """The microsecond that an instant of whole microseconds must reach to be no earlier."""
+    return -(-ns // 1000)
+
+
+def _moment(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _rate_parameters(conn: Connection, prices: PriceTable) -> dict[str, Any]:
+    """The rates of every model the archive knows, each resolved once; unpriced ones cost nothing."""
+    models = conn.execute(QUERIES["models"]).fetchall()
+    rows = [prices.resolve(name) for _, name in models]
+    rates = [row.rates.exact if row else (Decimal(0),) * 4 for row in rows]
+    columns = zip(*rates, strict=True) if rates else ((), (), (), ())
+    names = ("rate_input", "rate_output", "rate_write", "rate_read")
+    return {
+        "rate_models": [model_id for model_id, _ in models],
+        **{name: list(column) for name, column in zip(names, columns, strict=True)},
+    }
+
+
+def _summary(
+    conn: Connection,
+    fragments: Mapping[str, sql.Composable],
+    parameters: Mapping[str, Any],
+    bucket_count: int,
+) -> _Summary:
+    """Run the one statement that looks at the range as a whole, and sort its rows out."""
+    found: dict[str, list[tuple[str, list[Decimal]]]] = {}
+    for kind, name, numbers in conn.execute(QUERIES["summary"].format(**fragments), parameters):
+        found.setdefault(kind, []).append((name, numbers))
+    ((_, (sessions, automated, untimed)),) = found["candidates"]
+    buckets = {int(numbers[0]): numbers[1:] for _, numbers in found["bucket"]}
+    return _Summary(
+        sessions=int(sessions),
+        automated=int(automated),
+        untimed=int(untimed),
+        labels=[name for name, _ in found.get("label", ())],
+        priced={name: (bool(a), bool(b)) for name, (a, b) in found.get("priced", ())},
+        named=len(found.get("named", ())),
+        buckets=[_bucket(buckets[number]) for number in range(1, bucket_count + 1)],
+        spent={
+            int(number) - 1: (int(tokens), cost)
+            for _, (number, tokens, cost) in found.get("spent", ())
+        },
+        shares={
+            kind: [
+                _Share(name, int(automated_ns), int(active_ns), *costs)
+                for name, (automated_ns, active_ns, *costs) in found.get(kind, ())
+            ]
+            for kind in ("project", "model", "agent")
+        },
+    )
+
+
+def _bucket(numbers: list[Decimal]) -> _Bucket:
+    agent_ns, active_ns, most_agents, minus_most_at, most_automated = map(int, numbers)
+    return _Bucket(agent_ns, active_ns, most_agents, -minus_most_at, most_automated)
+
+
+# -- the document -------------------------------------------------------------------------------
+
+
+def _head(
+    conn: Connection, covered: Range, timezone: str, prices: PriceTable, summary: _Summary
+) -> dict[str, Any]:
+    resolved = project_resolutions(conn, summary.labels)
+    return {
+        "schema_version": 1,
+        "pricing": prices.block(summary.priced).asdict(),
+        "projects": {label: known.as_wire() for label, known in resolved.items()},
+        "timezone": timezone,
+        "range_start": seconds_text(covered.start),
+        "range_end": seconds_text(covered.end),
+        "bucket_unit": covered.unit.name,
+        "bucket_seconds": covered.unit.seconds,
+        "bucket_count": len(covered.buckets),
+        "partial": covered.is_partial,
+        "as_of": seconds_text(covered.effective_end) if covered.is_partial else None,
+        "effective_end": seconds_text(covered.effective_end),
+        "elapsed_bucket_count": covered.elapsed_buckets,
+        "buckets": list(_buckets(covered, summary)),
+        "peak": _peak(covered, summary.buckets),
+        "totals": _totals(covered, summary),
+        "by_project": _breakdown(summary.shares["project"]),
+        "by_model": _breakdown(share for share in summary.shares["model"] if share.key != "unknown"),
+        "by_agent": _breakdown(summary.shares["agent"]),
+    }
+
+
+def _buckets(covered: Range, summary: _Summary) -> Iterator[dict[str, Any]]:
+    for number, (bounds, bucket) in enumerate(zip(covered.buckets, summary.buckets, strict=True)):
+        tokens, cost = summary.spent.get(number, (0, Decimal(0)))
+        yield {
+            "start": seconds_text(bounds.start),
+            "end": seconds_text(bounds.end),
+            "max_agents": bucket.most_agents,
+            "agent_minutes": minutes(bucket.agent_ns),
+            "output_tokens": tokens,
+            "cost": cost,
+            "automated_at_peak": bucket.most_automated,
+            "interactive_at_peak": bucket.most_agents - bucket.most_automated,
+        }
+
+
+def _peak(covered: Range, buckets: Iterable[_Bucket]) -> dict[str, Any]:
+    """The first bucket with the greatest number of agents knows the first instant of it."""
+    top = max(buckets, key=lambda bucket: bucket.most_agents)
+    if top.most_agents == 0:
+        return {"agents": 0, "at": None}
+    return {"agents": top.most_agents, "at": seconds_text(covered.start + top.most_at)}
+
+
+def _totals(covered: Range, summary: _Summary) -> dict[str, Any]:
+    shares = summary.shares["agent"]
+    active_ns = sum(bucket.active_ns for bucket in summary.buckets)
+    agent_ns = sum(share.active_ns for share in shares)
+    automated_ns = sum(share.automated_ns for share in shares)
+    cost = sum((share.cost for share in shares), Decimal(0))
+    automated_cost = sum((share.automated_cost for share in shares), Decimal(0))
+    return {
+        "active_minutes": minutes(active_ns),
+        "idle_minutes": minutes(max(0, covered.effective_end - covered.start - active_ns)),
+        "agent_minutes": minutes(agent_ns),
+        "sessions": summary.sessions,
+        "untimed_sessions": summary.untimed,
+        "distinct_projects": len(summary.labels),
+        "distinct_models": summary.named,
+        "output_tokens": sum(tokens for tokens, _ in summary.spent.values()),
+        "cost": cost,
+        "automated_agent_minutes": minutes(automated_ns),
+        "interactive_agent_minutes": minutes(agent_ns - automated_ns),
+        "automated_cost": automated_cost,
+        "interactive_cost": cost - automated_cost,
+        "automated_sessions": summary.automated,
+        "interactive_sessions": summary.sessions - summary.automated,
+    }
+
+
+def _breakdown(shares: Iterable[_Share]) -> list[dict[str, Any]]:
+    """Rows that have a name and say something, the most active first, then by the name's bytes."""
+    shown = [share for share in shares if share.key and (share.active_ns or share.cost)]
+    # Python orders text by code points, and so do the bytes of UTF-8.
+    shown.sort(key=lambda share: (-share.active_ns, share.key))
+    return [share.as_wire() for share in shown]

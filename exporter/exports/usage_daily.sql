@@ -1,0 +1,162 @@
+-- The local dates that a request's bounds stand for. A duration counts whole hours back from the
+-- anchor: the last date's midnight, or the moment of the run.
+-- name: window
+SELECT to_char(first_day, 'YYYY-MM-DD'), to_char(last_day, 'YYYY-MM-DD')
+FROM (
+    SELECT CASE
+            WHEN %(until_date)s::date IS NOT NULL
+                THEN %(until_date)s::date::timestamp AT TIME ZONE %(zone)s
+            ELSE %(now)s::timestamptz - make_interval(hours => coalesce(%(until_hours)s::integer, 0))
+        END AS anchor
+) AS anchored
+CROSS JOIN LATERAL (
+    SELECT coalesce(%(since_date)s::date,
+            ((anchor - make_interval(hours => %(since_hours)s::integer)) AT TIME ZONE %(zone)s)::date
+        ) AS first_day,
+        CASE
+            WHEN %(until_date)s::date IS NOT NULL THEN %(until_date)s::date
+            WHEN %(until_hours)s::integer IS NOT NULL THEN (anchor AT TIME ZONE %(zone)s)::date
+        END AS last_day
+) AS days
+
+-- Fails where the server knows no such zone.
+-- name: try_zone
+SELECT now() AT TIME ZONE %(zone)s
+
+-- The slow and exact question, for names that the server might also read as a rule or a short form.
+-- name: known_zone
+SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = %(zone)s)
+
+-- The sessions whose usage counts, empty ones included.
+-- name: kept
+SELECT s.session_key, s.id, s.project, s.agent
+FROM sessions AS s
+WHERE s.deleted_at_text IS NULL AND s.presence = 'present' AND NOT s.shadowed AND {filters}
+
+-- Filters over one row `s` of sessions.
+-- name: every_session
+true
+
+-- name: of_project
+s.project = %(project)s
+
+-- name: of_machines
+s.machine = ANY(%(machines)s)
+
+-- name: of_agents
+s.agent = ANY(%(agents)s)
+
+-- Bounds over one row `u` with an instant `at`, or without one and with `day_text`. The instants
+-- narrow the search; the local date decides, since clocks set back over midnight repeat a date.
+-- name: any_day
+true
+
+-- name: from_day
+(u.at >= %(first)s::date::timestamp AT TIME ZONE %(zone)s - interval '1 day'
+    AND (u.at AT TIME ZONE %(zone)s)::date >= %(first)s::date
+ OR u.at IS NULL AND u.day_text COLLATE "C" >= %(first)s AND u.day_text <> '')
+
+-- name: to_day
+(u.at < (%(last)s::date + 1)::timestamp AT TIME ZONE %(zone)s + interval '1 day'
+    AND (u.at AT TIME ZONE %(zone)s)::date <= %(last)s::date
+ OR u.at IS NULL AND u.day_text COLLATE "C" <= %(last)s AND u.day_text <> '')
+
+-- Billing lines of an account, which belong to no session. One line may be known to two sources.
+-- name: billed
+UNION ALL
+SELECT NULL, '', 'cursor', u.at, u.day_text, u.model_id, true, u.input_tokens, u.output_tokens, 0,
+    u.cache_write_tokens, u.cache_read_tokens, u.charged_cost
+FROM (
+    SELECT DISTINCT ON (coalesce(u.dedup_key, u.row_key)) u.*
+    FROM billing_rows AS u
+    WHERE {in_range}
+    ORDER BY coalesce(u.dedup_key, u.row_key), u.at NULLS LAST, u.at_nanoseconds, u.source_id
+) AS u
+
+-- name: not_billed
+
+-- Every survivor: rows whose key is theirs alone as the sums that imports keep, the others by
+-- rank. Rows of one key compete: the earliest instant counts, none comes last, then the smaller
+-- session id, then the earlier message.
+-- name: survivors
+SELECT u.session_key, k.project, k.agent, u.at, u.day_text, u.model_id, u.is_reported,
+    u.input_tokens, u.output_tokens, u.billable_tokens, u.cache_creation_input_tokens,
+    u.cache_read_input_tokens, u.reported_cost
+FROM usage_slots AS u JOIN ({kept}) AS k USING (session_key)
+WHERE {in_range}
+UNION ALL
+SELECT u.session_key, u.project, u.agent, u.at, u.day_text, u.model_id,
+    u.reported_cost IS NOT NULL, u.input_tokens, u.output_tokens,
+    CASE WHEN u.output_tokens <> 0 THEN u.output_tokens ELSE greatest(u.reasoning_tokens, 0) END,
+    u.cache_creation_input_tokens, u.cache_read_input_tokens, u.reported_cost
+FROM (
+    SELECT u.*, k.project, k.agent, row_number() OVER (
+            PARTITION BY u.dedup_key
+            ORDER BY u.at NULLS LAST, u.at_nanoseconds, k.id, u.ordinal, u.position
+        ) AS place
+    FROM repeated_keys AS r
+    JOIN usage_rows AS u USING (dedup_key)
+    JOIN ({kept}) AS k USING (session_key)
+    WHERE {in_range}
+) AS u
+WHERE u.place = 1
+{billed}
+
+-- What was spent, per day and model, and with breakdowns also per day and project and per day and
+-- agent. Sums are priced, not rows: a rate times a sum of counts is exact.
+-- name: spent
+SELECT level, coalesce(to_char(day, 'YYYY-MM-DD'), day_text) AS date,
+    CASE WHEN level = 'model' THEN m.name ELSE label END,
+    sum(input_tokens), sum(output_tokens), sum(write_tokens), sum(read_tokens),
+    sum(cost), coalesce(sum(cost) FILTER (WHERE has_credits), 0),
+    sum(read_tokens * (r.input_rate - r.read_rate) + write_tokens * (r.input_rate - r.write_rate))
+        * 0.000001,
+    bool_or(NOT is_reported), bool_or(is_reported)
+FROM (
+    SELECT {labels}, (u.at AT TIME ZONE %(zone)s)::date AS day, u.day_text, u.model_id,
+        u.is_reported,
+        sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+        sum(u.billable_tokens) AS billable_tokens,
+        sum(u.cache_creation_input_tokens) AS write_tokens,
+        sum(u.cache_read_input_tokens) AS read_tokens, sum(u.reported_cost) AS reported_cost
+    FROM (
+        SELECT u.*, u.agent = ANY(%(credit_agents)s) AS has_credits FROM ({survivors}) AS u
+    ) AS u
+    GROUP BY day, u.day_text, u.model_id, u.is_reported, {sets}
+) AS spent
+JOIN models AS m USING (model_id)
+JOIN unnest(%(rate_models)s::integer[], %(rate_input)s::numeric[], %(rate_output)s::numeric[],
+        %(rate_write)s::numeric[], %(rate_read)s::numeric[])
+    AS r (model_id, input_rate, output_rate, write_rate, read_rate) USING (model_id)
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN is_reported THEN reported_cost
+        ELSE (input_tokens * r.input_rate + billable_tokens * r.output_rate
+              + write_tokens * r.write_rate + read_tokens * r.read_rate) * 0.000001 END AS cost
+) AS priced
+GROUP BY level, 2, 3
+ORDER BY level, 2 COLLATE "C"
+
+-- What a row of sums is about.
+-- name: models_only
+'model' AS level, NULL::text AS label, has_credits
+
+-- name: models_only_sets
+has_credits
+
+-- name: all_labels
+CASE GROUPING(has_credits, project, agent) WHEN 3 THEN 'model' WHEN 5 THEN 'project'
+    ELSE 'agent' END AS level,
+CASE WHEN GROUPING(project) = 0 THEN project ELSE agent END AS label, has_credits
+
+-- name: all_label_sets
+GROUPING SETS ((has_credits), (project), (agent))
+
+-- The sessions with a survivor, each once however many days it touches.
+-- name: session_counts
+SELECT k.project, k.agent, count(*)
+FROM ({kept}) AS k
+WHERE k.session_key IN (SELECT session_key FROM ({survivors}) AS u)
+GROUP BY k.project, k.agent
+
+-- name: model_names
+SELECT model_id, name FROM models
