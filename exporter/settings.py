@@ -24,6 +24,7 @@ VARIABLES: Mapping[str, str] = {
     "EXPORTER_CONNECT_TIMEOUT": "seconds to wait for a server to answer; default: 10",
     "EXPORTER_LOCK_TIMEOUT_MS": "milliseconds to wait for a lock; default: 10000; 0: no limit",
     "EXPORTER_STATEMENT_TIMEOUT_MS": "milliseconds per statement; default: 0, no limit",
+    "EXPORTER_CUSTOM_PRICES": "TOML file with rates of your own, as --custom-prices names one",
     "EXPORTER_DEBUG": "1: show the trace-back of a failure, as --debug does",
     "NO_COLOR": "any value: no colour on terminals",
 }

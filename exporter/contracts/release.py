@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -119,7 +118,7 @@ def _versions(root: Path) -> Verdict:
         changes = compare.compare_schemas(orjson.loads(file.read_bytes()), schemas.load(surface))
         growth += sum(change.severity is Severity.ADDITIVE for change in changes)
         problems += [
-            f"{surface.label} since {file.parent.name}: {change.rule} at {change.place or 'its top'}"
+            f"{surface.label} since {file.parent.name}: {change.rule} at {change.place or '/'}"
             for change in changes
             if change.severity is Severity.BREAKING
         ]

@@ -8,10 +8,11 @@ the strict form applies, in which every object is closed; it is derived, never w
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterator
 from functools import cache, cached_property
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -29,6 +30,11 @@ Step = str | int
 ANNOTATIONS: Final = frozenset(
     {"$schema", "$id", "$comment", "title", "description", "examples", "default", "deprecated"}
 )
+#: What the first keys of a schema look like, how far to look, and how long a schema may be.
+_SCHEMA_MARK: Final = re.compile(rb'"(?:\$schema|\$id|\$defs|\$ref|type|properties|anyOf)"\s*:')
+_SCHEMA_KEYS: Final = frozenset({"$schema", "$id", "$defs", "$ref", "properties", "anyOf"})
+_MARK_BYTES: Final = 4_096
+_MAX_SCHEMA_BYTES: Final = 16 << 20
 #: A branch that fails like this at its very top was not meant for the value at all.
 _NOT_MEANT: Final = frozenset({"type", "const", "enum", "maxProperties"})
 
@@ -68,6 +74,31 @@ def load(surface: Surface) -> Schema:
 def text(surface: Surface) -> bytes:
     """The bytes of the published file."""
     return surface.schema_file.read_bytes()
+
+
+def strict_text(surface: Surface) -> bytes:
+    """The strict form, laid out for reading."""
+    return orjson.dumps(_strict_form(surface), option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def read_schema(stream: IO[bytes]) -> Schema | None:
+    """The schema that a file holds; None, and the file at its start again, if it holds none.
+
+    A document may be of any size, so only its beginning is looked at.
+    """
+    start = stream.read(_MARK_BYTES)
+    if not _SCHEMA_MARK.search(start):
+        stream.seek(0)
+        return None
+    stream.seek(0)
+    try:
+        schema = orjson.loads(stream.read(_MAX_SCHEMA_BYTES))
+    except orjson.JSONDecodeError:
+        schema = None
+    if isinstance(schema, dict) and not _SCHEMA_KEYS.isdisjoint(schema):
+        return schema
+    stream.seek(0)
+    return None
 
 
 def file_digest(surface: Surface) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar, get_args
 
 from exporter import paths
+from exporter.core.calendar import UNITS
 from exporter.core.identity import KeySource, Resolution
 from exporter.core.pricing import CostSource
 from exporter.errors import BadInput
@@ -21,6 +22,8 @@ W = TypeVar("W")
 
 #: Who was at the other end of a session; the SQL of the session export spells it.
 Classification = Literal["interactive", "automated"]
+#: Whether a session of the activity report was at work; the SQL of that report spells it.
+TimingQuality = Literal["timed", "untimed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +81,22 @@ SURFACES: Final = (
             "classification": get_args(Classification),
             "cost_source": tuple(CostSource),
             "key_source": get_args(KeySource),
+        },
+    ),
+    Surface(
+        name="activity_report",
+        version=1,
+        since="0.1.0",
+        marks=frozenset({"schema_version", "buckets", "by_session"}),
+        rows="by_session",
+        row_definition="session",
+        meta_definition="meta",
+        enums={
+            "resolution": get_args(Resolution),
+            "cost_source": tuple(CostSource),
+            "key_source": get_args(KeySource),
+            "bucket_unit": tuple(dict.fromkeys(unit.name for unit in UNITS.values())),
+            "timing_quality": get_args(TimingQuality),
         },
     ),
     Surface(name="cursor_reset", version=1, since="0.1.0", marks=frozenset({"error", "message"})),

@@ -17,6 +17,7 @@ from exporter.contracts import documents, surfaces
 from exporter.contracts import schema as schemas
 from exporter.contracts.documents import Part, Unreadable
 from exporter.contracts.schema import Checks, Step, Violation, pointer
+from exporter.contracts.session_rules import RULES as SESSION_RULES
 from exporter.contracts.session_rules import SessionRules
 from exporter.contracts.surfaces import Surface
 from exporter.errors import SourceNotRecognised
@@ -58,6 +59,12 @@ class Finding(NamedTuple):
     @property
     def pointer(self) -> str:
         return pointer(self.path)
+
+
+def meaning(rule: str) -> str:
+    """A rule in words; a keyword of a schema explains itself."""
+    told = {**RULES, **SESSION_RULES}.get(rule)
+    return told or f"the schema's {rule}"
 
 
 class Validation:

@@ -11,10 +11,8 @@ that occur more than once, whose rows are ranked instead. Triggers keep them, se
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +21,7 @@ from psycopg import sql
 
 from exporter.core.numbers import exact_sum
 from exporter.core.pricing import PriceRow, PriceTable, Rates, RateSource
+from exporter.core.window import Window
 from exporter.db import queries
 from exporter.db.prices import price_table
 from exporter.errors import ExporterError
@@ -36,12 +35,6 @@ CREDIT_AGENTS: Final = ("copilot", "vscode-copilot", "visualstudio-copilot")
 #: Names of the four counters on the wire, in their order.
 TOKEN_FIELDS: Final = ("inputTokens", "outputTokens", "cacheCreationTokens", "cacheReadTokens")
 
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_DURATION: Final = re.compile(r"\+?([0-9]+)([dh])")
-#: 292 years, beyond which the contract's origin loses count.
-_MOST_HOURS: Final = 2_562_047
-#: Names that cannot be read as an abbreviation or as a rule, only as a zone.
-_PLAIN_ZONE: Final = re.compile(r"[A-Z][A-Za-z_]*(/[A-Z][A-Za-z_]*)+|UTC|GMT")
 #: Zones whose name PostgreSQL reads as an abbreviation with a fixed offset first.
 _SAME_CLOCK: Final = {
     "CET": "Europe/Brussels",
@@ -51,26 +44,13 @@ _SAME_CLOCK: Final = {
 }
 
 
-class Bound(NamedTuple):
-    """One end of the window as it was asked for: a date, or hours to count back."""
-
-    day: str | None = None
-    hours: int | None = None
-
-
-class Window(NamedTuple):
-    """Local dates, both inclusive, as ``YYYY-MM-DD``; None is an open end."""
-
-    first: str | None
-    last: str | None
-    zone: str
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """What to report. ``agents`` are compared as they stand; None means all."""
 
     window: Window
+    #: Name of the zone that dates are cut in.
+    zone: str
     project: str = ""
     machines: tuple[str, ...] = ()
     agents: tuple[str, ...] | None = None
@@ -79,6 +59,9 @@ class Request:
     custom_rates: Mapping[str, Rates] | None = None
     #: Built-in prices that come before stored ones of the same name.
     embedded: Sequence[PriceRow] = ()
+
+
+_NO_RATES: Final = (Decimal(0),) * 4
 
 
 class Spent(NamedTuple):
@@ -115,53 +98,202 @@ class Report:
         }
 
 
-# -- the window ---------------------------------------------------------------------------------
+def read_report(conn: Connection, request: Request) -> Report:
+    """Work out one answer; call it inside `exporter.db.connect.read_snapshot`.
 
-
-def parse_bound(text: str) -> Bound:
-    """Read ``YYYY-MM-DD``, ``14d`` or ``36h``; '' is no bound. ValueError for anything else."""
-    if not text:
-        return Bound()
-    if _DATE.fullmatch(text):
-        date.fromisoformat(text)
-        return Bound(day=text)
-    found = _DURATION.fullmatch(text)
-    # A number of many digits is not worth converting.
-    if found and len(found[1].lstrip("0")) <= len(str(_MOST_HOURS)):
-        hours = int(found[1]) * (24 if found[2] == "d" else 1)
-        if 1 <= hours <= _MOST_HOURS:
-            return Bound(hours=hours)
-    raise ValueError(text)
-
-
-def resolve_window(
-    conn: Connection, zone: str, since: str, until: str, *, everything: bool, now: datetime
-) -> Window:
-    """The dates that the flags stand for, in the contract's order of checks.
-
-    ``now`` has a zone. Raises `ExporterError` for a flag that cannot be meant.
+    Raises `ExporterError` where the server does not know the zone.
     """
-    zone = known_zone(conn, zone)
-    upper = _bound("--until", until)
-    lower = _bound("--since", since)
-    if not (everything or since or until):
-        today = now.astimezone(tz=None).astimezone(_UTC).date()
-        return Window((today - timedelta(days=30)).isoformat(), today.isoformat(), zone)
-    row = conn.execute(
-        QUERIES["window"],
-        {
-            "zone": zone,
-            "now": now,
-            "until_date": upper.day,
-            "until_hours": upper.hours,
-            "since_date": lower.day,
-            "since_hours": lower.hours,
-        },
-    ).fetchone()
-    assert row is not None
-    window = Window(row[0], row[1], zone)
-    if window.first is not None and window.last is not None and window.first > window.last:
-        raise ExporterError(
-            f"--since ({window.first}) must not be after --until ({window.last})"
-        )
-    return window
+    conn.execute("SET LOCAL jit = off")
+    prices = _prices(conn, request)
+    spent = _spent(conn, request, prices)
+    counts = _session_counts(conn, request)
+    models = [s for s in spent if s.level == "model"]
+    recorded: dict[str, tuple[bool, bool]] = {}
+    for s in models:
+        computed, reported = recorded.get(s.name, (False, False))
+        recorded[s.name] = (computed or s.computed, reported or s.reported)
+    labels = [label for label in counts["byProject"] if label]
+    resolved = project_resolutions(conn, labels) if labels else {}
+    head = {
+        "schema_version": 1,
+        "pricing": prices.block(recorded).asdict(),
+        "projects": {label: known.as_wire() for label, known in resolved.items()},
+    }
+    return Report(head, _days(spent), _totals(models), counts)
+
+
+def read_cost(conn: Connection, request: Request) -> Decimal:
+    """The exact dollars of a request, and nothing else."""
+    conn.execute("SET LOCAL jit = off")
+    spent = _spent(conn, request, _prices(conn, request))
+    return exact_sum(s.cost for s in spent if s.level == "model")
+
+
+# -- what the statements are made of ------------------------------------------------------------
+
+
+def _prices(conn: Connection, request: Request) -> PriceTable:
+    """The prices in force; built-in ones that were asked for replace all but custom ones."""
+    table = price_table(conn, request.custom_rates)
+    if not request.embedded:
+        return table
+    rows = {row.pattern: row for row in table.rows}
+    for row in request.embedded:
+        stored = rows.get(row.pattern)
+        if stored is None or stored.source is not RateSource.CUSTOM:
+            rows[row.pattern] = row
+    return replace(table, rows=tuple(rows.values()))
+
+
+def _selection(request: Request) -> tuple[dict[str, sql.Composable], dict[str, Any]]:
+    """The fragments `kept` and `survivors` of a request, and the parameters that they name."""
+    filters = _all_of(
+        [
+            QUERIES[name]
+            for name, given in (
+                ("of_project", bool(request.project)),
+                ("of_machines", bool(request.machines)),
+                ("of_agents", request.agents is not None),
+            )
+            if given
+        ]
+        or [QUERIES["every_session"]]
+    )
+    in_range = _all_of(
+        [
+            QUERIES[name]
+            for name, bound in (
+                ("from_day", request.window.first),
+                ("to_day", request.window.last),
+            )
+            if bound is not None
+        ]
+        or [QUERIES["any_day"]]
+    )
+    kept = QUERIES["kept"].format(filters=filters)
+    billed = QUERIES["billed"].format(in_range=in_range) if _has_billing(request) else sql.SQL("")
+    survivors = QUERIES["survivors"].format(kept=kept, in_range=in_range, billed=billed)
+    parameters = {
+        "project": request.project,
+        "machines": list(request.machines),
+        "agents": list(request.agents or ()),
+        "first": request.window.first,
+        "last": request.window.last,
+        "zone": _SAME_CLOCK.get(request.zone, request.zone),
+        "credit_agents": list(CREDIT_AGENTS),
+    }
+    return {"kept": kept, "survivors": survivors}, parameters
+
+
+def _has_billing(request: Request) -> bool:
+    """Whether billing lines count: they belong to an agent, but to no project and no machine."""
+    if request.project or request.machines:
+        return False
+    return request.agents is None or "cursor" in (agent.strip() for agent in request.agents)
+
+
+def _all_of(conditions: Sequence[sql.Composable]) -> sql.Composable:
+    return sql.SQL(" AND ").join(conditions)
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def _spent(conn: Connection, request: Request, prices: PriceTable) -> list[Spent]:
+    """A line per level, date and name, the dates ascending within a level."""
+    fragments, parameters = _selection(request)
+    names = "all_label" if request.breakdown else "models_only"
+    statement = QUERIES["spent"].format(
+        survivors=fragments["survivors"],
+        labels=QUERIES["all_labels" if request.breakdown else "models_only"],
+        sets=QUERIES[f"{names}_sets"],
+    )
+    rows = _execute(conn, statement, parameters | _rates(conn, prices), request.zone)
+    return [
+        Spent(level, day, name, (int(a), int(b), int(c), int(d)), *amounts)
+        for level, day, name, a, b, c, d, *amounts in rows
+    ]
+
+
+def _rates(conn: Connection, prices: PriceTable) -> dict[str, list[Any]]:
+    """The rates of every recorded model as parallel lists; unpriced models have rates of 0."""
+    rates: dict[str, list[Any]] = {
+        name: [] for name in ("models", "input", "output", "write", "read")
+    }
+    for model_id, name in conn.execute(QUERIES["model_names"]):
+        row = prices.resolve(name)
+        exact = row.rates.exact if row else _NO_RATES
+        for column, value in zip(rates.values(), (model_id, *exact), strict=True):
+            column.append(value)
+    return {f"rate_{name}": column for name, column in rates.items()}
+
+
+def _execute(
+    conn: Connection, statement: sql.Composed, parameters: Mapping[str, Any], zone: str
+) -> list[tuple[Any, ...]]:
+    try:
+        return conn.execute(statement, parameters).fetchall()
+    except psycopg.errors.InvalidParameterValue:
+        raise ExporterError(f"invalid --timezone: the server does not know {zone!r}") from None
+
+
+def _session_counts(conn: Connection, request: Request) -> dict[str, Any]:
+    """Sessions with a survivor, altogether and by either label, the labels in byte order."""
+    fragments, parameters = _selection(request)
+    statement = QUERIES["session_counts"].format(**fragments)
+    projects: dict[str, int] = {}
+    agents: dict[str, int] = {}
+    for project, agent, count in _execute(conn, statement, parameters, request.zone):
+        projects[project] = projects.get(project, 0) + count
+        agents[agent] = agents.get(agent, 0) + count
+    return {
+        "total": sum(projects.values()),
+        "byProject": dict(sorted(projects.items())),
+        "byAgent": dict(sorted(agents.items())),
+    }
+
+
+# -- the document -------------------------------------------------------------------------------
+
+
+def _days(spent: Iterable[Spent]) -> list[dict[str, Any]]:
+    """The days in order, each with its names by cost."""
+    days: dict[str, dict[str, list[Spent]]] = {}
+    for s in spent:
+        levels = days.setdefault(s.date, {"model": [], "project": [], "agent": []})
+        levels[s.level].append(s)
+    return [_day(date, **days[date]) for date in sorted(days)]
+
+
+def _day(date: str, model: list[Spent], project: list[Spent], agent: list[Spent]) -> dict[str, Any]:
+    models = _breakdown("modelName", model)
+    return {
+        "date": date,
+        **_tokens(model),
+        "totalCost": exact_sum(s.cost for s in model),
+        "modelsUsed": [entry["modelName"] for entry in models],
+        "modelBreakdowns": models,
+        "projectBreakdowns": _breakdown("project", project),
+        "agentBreakdowns": _breakdown("agent", agent),
+    }
+
+
+def _breakdown(label: str, spent: list[Spent]) -> list[dict[str, Any]]:
+    """Entries by cost as the wire shows it, the dearest first; equal costs by name."""
+    ordered = sorted(spent, key=lambda s: (-float(s.cost), s.name))
+    return [{label: s.name, **_tokens([s]), "cost": s.cost} for s in ordered]
+
+
+def _tokens(spent: Iterable[Spent]) -> dict[str, int]:
+    sums = [sum(column) for column in zip(*(s.tokens for s in spent), strict=True)]
+    return dict(zip(TOKEN_FIELDS, sums or [0] * len(TOKEN_FIELDS), strict=True))
+
+
+def _totals(models: list[Spent]) -> dict[str, Any]:
+    credits = exact_sum(s.credit_cost for s in models).scaleb(2)
+    return {
+        **_tokens(models),
+        "totalCost": exact_sum(s.cost for s in models),
+        **({"copilotAICredits": credits} if credits > 0 else {}),
+        "cacheSavings": exact_sum(s.savings for s in models),
+    }

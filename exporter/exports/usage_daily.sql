@@ -1,32 +1,3 @@
--- The local dates that a request's bounds stand for. A duration counts whole hours back from the
--- anchor: the last date's midnight, or the moment of the run.
--- name: window
-SELECT to_char(first_day, 'YYYY-MM-DD'), to_char(last_day, 'YYYY-MM-DD')
-FROM (
-    SELECT CASE
-            WHEN %(until_date)s::date IS NOT NULL
-                THEN %(until_date)s::date::timestamp AT TIME ZONE %(zone)s
-            ELSE %(now)s::timestamptz - make_interval(hours => coalesce(%(until_hours)s::integer, 0))
-        END AS anchor
-) AS anchored
-CROSS JOIN LATERAL (
-    SELECT coalesce(%(since_date)s::date,
-            ((anchor - make_interval(hours => %(since_hours)s::integer)) AT TIME ZONE %(zone)s)::date
-        ) AS first_day,
-        CASE
-            WHEN %(until_date)s::date IS NOT NULL THEN %(until_date)s::date
-            WHEN %(until_hours)s::integer IS NOT NULL THEN (anchor AT TIME ZONE %(zone)s)::date
-        END AS last_day
-) AS days
-
--- Fails where the server knows no such zone.
--- name: try_zone
-SELECT now() AT TIME ZONE %(zone)s
-
--- The slow and exact question, for names that the server might also read as a rule or a short form.
--- name: known_zone
-SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = %(zone)s)
-
 -- The sessions whose usage counts, empty ones included.
 -- name: kept
 SELECT s.session_key, s.id, s.project, s.agent
@@ -72,8 +43,6 @@ FROM (
     WHERE {in_range}
     ORDER BY coalesce(u.dedup_key, u.row_key), u.at NULLS LAST, u.at_nanoseconds, u.source_id
 ) AS u
-
--- name: not_billed
 
 -- Every survivor: rows whose key is theirs alone as the sums that imports keep, the others by
 -- rank. Rows of one key compete: the earliest instant counts, none comes last, then the smaller
@@ -134,7 +103,6 @@ CROSS JOIN LATERAL (
               + write_tokens * r.write_rate + read_tokens * r.read_rate) * 0.000001 END AS cost
 ) AS priced
 GROUP BY level, 2, 3
-ORDER BY level, 2 COLLATE "C"
 
 -- What a row of sums is about.
 -- name: models_only

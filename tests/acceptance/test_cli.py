@@ -191,6 +191,13 @@ def test_upgrade_status_and_downgrade(empty_database_url: str) -> None:
     assert (down["revision"], down["state"]) == (None, "absent")
 
 
+def test_rebuild_says_how_many_derived_rows_were_wrong(database_url: str) -> None:
+    done = run("db", "rebuild", "--json", EXPORTER_DATABASE_URL=database_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(json.loads(done.stdout).values()) == {0}
+    assert "mended" in run("db", "rebuild", EXPORTER_DATABASE_URL=database_url).stdout
+
+
 def test_sql_prints_a_script_and_needs_no_database() -> None:
     done = run("db", "sql", EXPORTER_DATABASE_URL=NOWHERE)
     assert (done.returncode, done.stderr) == (0, "")

@@ -157,21 +157,6 @@ class Note:
         return f"{self.kind}{joint}{self.detail}"
 
 
-#: Notes under which the archive's own bytes may go on being served.
-HARMLESS: frozenset[NoteKind] = frozenset({NoteKind.EMPTY, NoteKind.DUPLICATE_NAME})
-
-#: Notes that say bytes stood where no reader of the directory looks.
-EXTRANEOUS: frozenset[NoteKind] = frozenset(
-    {
-        NoteKind.PREFIX_BYTES,
-        NoteKind.GAP_BYTES,
-        NoteKind.TRAILING_BYTES,
-        NoteKind.HIDDEN_ENTRY,
-        NoteKind.COMMENT_DROPPED,
-    }
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds on one archive; sizes in bytes. Output is measured, declared sizes are not trusted."""

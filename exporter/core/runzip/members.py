@@ -31,7 +31,8 @@ class MemberReport:
 
     `overview` is the object to store, or None. `invalid_overview` is the member that was not
     acceptable as one. `unreadable` holds the indexes of members whose plain bytes cannot be
-    produced. `plain_bytes` is their size in total, which counts towards the limit of the log.
+    produced, `corrupt` counts those with a fault. `plain_bytes` is what all members produced,
+    which counts towards the limit on the total when the log is read.
     """
 
     overview: dict[str, Json] | None = None

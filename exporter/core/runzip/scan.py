@@ -45,10 +45,14 @@ class HeaderSearch:
         self._limit = limit
 
     def between(self, view: memoryview, start: int, stop: int) -> Iterator[Header]:
-        """Yield the headers whose signature stands in [`start`, `stop`)."""
-        for found in _MARK.finditer(view, start, stop):
+        """Yield the headers whose signature stands in [`start`, `stop`).
+
+        What follows `stop` is no part of them: it is another member, or gone from the new archive.
+        """
+        inside = view[:stop]
+        for found in _MARK.finditer(inside, start):
             self._count()
-            yield Header(found.start(), _names_log(view, found.start()))
+            yield Header(found.start(), _names_log(inside, found.start()))
 
     def stream(self) -> LogInStream:
         """Return a search through data that arrives in chunks."""

@@ -114,14 +114,15 @@ def verify(data: Buffer, limits: Limits = LIMITS, *, tick: Tick | None = None) -
     Data descriptors, zip64 records and unknown extra fields are in order.
     """
     archive = inspect(data, limits)
-    if archive.is_sensitive or any(_hides_log_word(archive)):
+    if archive.is_sensitive or _hides_log_word(archive):
         raise Refusal(Reason.LOG_PRESENT, {"members": len(archive.members)})
     if any(note.kind in _EXTRANEOUS for note in archive.notes):
         raise Refusal(Reason.EXTRANEOUS_BYTES, {"bytes": len(archive.view)})
     return check_members(archive, tick=tick)
 
 
-def _hides_log_word(archive: Archive) -> list[bool]:
-    entries = [member.entry for member in archive.members]
-    blocks = [block for entry in entries for block in (entry.extra, entry.local_extra)]
-    return [LOG_WORD in block.lower() for block in blocks if block]
+def _hides_log_word(archive: Archive) -> bool:
+    """Tell whether an extra block, which is not rewritten here, could hold the log's name."""
+    entries = (member.entry for member in archive.members)
+    blocks = (block for entry in entries for block in (entry.extra, entry.local_extra))
+    return any(LOG_WORD in block.lower() for block in blocks)

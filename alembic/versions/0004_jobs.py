@@ -1,0 +1,159 @@
+"""The job ledger: runs, leases with fencing numbers, items and quarantine, kept originals.
+
+Locks: none on existing tables; every statement creates a new object in the toolkit's own schema.
+Undo: ``alembic downgrade 0003`` drops these tables and with them the history of the jobs. Kept
+originals are dropped too: by then revision 0005 has put them back where they came from.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+JOBS = """
+CREATE TABLE jobs (
+    job          text COLLATE "C" PRIMARY KEY,
+    version      integer NOT NULL,
+    -- pending: work may be left; running; finished: a full pass found nothing left to do
+    state        text NOT NULL DEFAULT 'pending'
+        CONSTRAINT jobs_state CHECK (state IN ('pending', 'running', 'finished')),
+    finished_at  timestamptz,
+    -- of the run that finished it: outcomes and how many rows had each
+    counts       jsonb NOT NULL DEFAULT '{}'
+);
+
+CREATE TABLE job_runs (
+    run_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job          text COLLATE "C" NOT NULL REFERENCES jobs,
+    started_at   timestamptz NOT NULL DEFAULT now(),
+    finished_at  timestamptz,
+    state        text NOT NULL DEFAULT 'running' CONSTRAINT job_runs_state
+        CHECK (state IN ('running', 'finished', 'stopped', 'failed')),
+    counts       jsonb NOT NULL DEFAULT '{}'
+);
+CREATE INDEX job_runs_job ON job_runs (job, run_id DESC);
+
+-- One row per worker. Its number only grows, so it fences: what a late worker writes names a
+-- number that the ledger has since replaced.
+CREATE TABLE job_leases (
+    lease_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job           text COLLATE "C" NOT NULL REFERENCES jobs,
+    run_id        bigint NOT NULL REFERENCES job_runs,
+    -- host and process, for people
+    holder        text NOT NULL,
+    is_exclusive  boolean NOT NULL,
+    taken_at      timestamptz NOT NULL DEFAULT now(),
+    lease_until   timestamptz NOT NULL,
+    released_at   timestamptz
+);
+CREATE UNIQUE INDEX job_leases_exclusive ON job_leases (job)
+    WHERE is_exclusive AND released_at IS NULL;
+CREATE INDEX job_leases_open ON job_leases (job) WHERE released_at IS NULL;
+"""
+
+# status: pending -> leased -> done | skipped | quarantined; leased -> pending when a worker stops
+# or its lease runs out; done and skipped -> pending when a later run finds work in the row again;
+# quarantined -> pending by "jobs retry".
+ITEMS = """
+CREATE TABLE job_items (
+    job            text COLLATE "C" NOT NULL,
+    -- a plan's id, or a digest where the key itself may be secret
+    item           text COLLATE "C" NOT NULL,
+    generation     bigint NOT NULL DEFAULT 0,
+    status         text NOT NULL CONSTRAINT job_items_status
+        CHECK (status IN ('pending', 'leased', 'done', 'skipped', 'quarantined')),
+    outcome        text,
+    -- why it is in quarantine; codes only, never content
+    reason         text COLLATE "C",
+    notes          text[] NOT NULL DEFAULT '{}',
+    -- sizes, counts and names of places
+    facts          jsonb NOT NULL DEFAULT '{}',
+    attempts       integer NOT NULL DEFAULT 0,
+    lease_id       bigint,
+    run_id         bigint,
+    source_bytes   bigint,
+    source_sha256  bytea,
+    result_bytes   bigint,
+    result_sha256  bytea,
+    seconds        double precision,
+    changed_at     timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT job_items_key PRIMARY KEY (job, item, generation)
+);
+CREATE INDEX job_items_open ON job_items (job, item) WHERE status IN ('pending', 'leased');
+CREATE INDEX job_items_quarantined ON job_items (job, reason) WHERE status = 'quarantined';
+"""
+
+ORIGINALS = """
+-- Bytes as they were before a job changed a row. Append-only; for the admin role.
+CREATE TABLE artifact_originals (
+    original_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    plan_id      uuid NOT NULL,
+    generation   bigint NOT NULL,
+    kind         text NOT NULL CONSTRAINT artifact_originals_kind
+        CHECK (kind IN ('snapshot', 'log', 'overview', 'member')),
+    member_path  text COLLATE "C" NOT NULL DEFAULT '',
+    sha256       bytea NOT NULL,
+    byte_length  bigint NOT NULL,
+    body         bytea NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT artifact_originals_once UNIQUE (plan_id, generation, kind, member_path, sha256)
+);
+-- Archives do not shrink any further; not trying saves the server the time.
+ALTER TABLE artifact_originals ALTER body SET STORAGE EXTERNAL;
+
+-- Logs that are not in the plan's own row, each once, under the hash of the stored bytes.
+CREATE TABLE artifact_blobs (
+    sha256       bytea PRIMARY KEY,
+    encoding     text NOT NULL CONSTRAINT artifact_blobs_encoding CHECK (encoding = 'gzip'),
+    byte_length  bigint NOT NULL,
+    body         bytea NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now()
+);
+ALTER TABLE artifact_blobs ALTER body SET STORAGE EXTERNAL;
+
+-- Who read a raw log or an original.
+CREATE TABLE artifact_reads (
+    read_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    principal  text NOT NULL DEFAULT session_user,
+    plan_id    uuid NOT NULL,
+    kind       text NOT NULL,
+    bytes      bigint NOT NULL,
+    purpose    text NOT NULL,
+    read_at    timestamptz NOT NULL DEFAULT now()
+);
+
+-- Tables of other programs that are used in place, and which of their columns are ours.
+CREATE TABLE adopted_tables (
+    kind           text PRIMARY KEY,
+    schema_name    text NOT NULL,
+    table_name     text NOT NULL,
+    is_created     boolean NOT NULL,
+    added_columns  text[] NOT NULL,
+    adopted_at     timestamptz NOT NULL DEFAULT now()
+);
+"""
+
+TABLES = (
+    "adopted_tables",
+    "artifact_reads",
+    "artifact_blobs",
+    "artifact_originals",
+    "job_items",
+    "job_leases",
+    "job_runs",
+    "jobs",
+)
+
+
+def upgrade() -> None:
+    for block in (JOBS, ITEMS, ORIGINALS):
+        op.execute(block)
+
+
+def downgrade() -> None:
+    for table in TABLES:
+        op.execute(f"DROP TABLE {table}")

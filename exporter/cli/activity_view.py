@@ -1,0 +1,172 @@
+"""The activity report for people: a summary in text, and a heat strip where a terminal shows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+Row = Mapping[str, Any]
+
+#: How many entries each list has.
+MOST_ENTRIES: Final = 5
+#: What could steer a terminal: controls, line separators, bidirectional overrides, surrogates.
+_STEERING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LEVELS: Final = "▁▂▃▄▅▆▇█"
+#: 256-colour numbers from few agents to many.
+_HEAT: Final = (24, 31, 37, 71, 143, 179, 208, 196)
+_NONE: Final = "—"
+
+
+def money(value: float) -> str:
+    """Dollars with two decimals; what would round to nothing says so."""
+    return "<$0.01" if 0 < value < 0.005 else f"${value:.2f}"
+
+
+def print_report(
+    head: Row, sessions: Sequence[Row], zone: ZoneInfo, out: TextIO, width: int | None
+) -> None:
+    """Write the report as text; with a ``width``, which a terminal has, also the heat strip.
+
+    ``head`` is the document, of which the two long arrays are not looked at, and ``sessions`` its
+    first rows.
+    """
+    out.write("".join(f"{line}\n" for line in _opening(head, zone)))
+    if width is not None:
+        _print_strip(head, zone, out, width)
+    out.write("".join(f"{line}\n" for line in _rest(head, sessions, zone)))
+
+
+def _opening(head: Row, zone: ZoneInfo) -> Iterator[str]:
+    start, end = (_bound(head[name], zone) for name in ("range_start", "range_end"))
+    yield f"Activity {start} to {end} ({head['timezone']}, {head['bucket_unit']} buckets)"
+    if head["partial"]:
+        yield f"Partial range, data as of {_local(head['as_of'], zone)}"
+    yield ""
+
+
+def _rest(head: Row, sessions: Sequence[Row], zone: ZoneInfo) -> Iterator[str]:
+    yield from _totals(head["totals"])
+    peak = head["peak"]
+    at = _NONE if peak["at"] is None else _local(peak["at"], zone)
+    yield from ("", f"Peak concurrency: {peak['agents']} agents at {at}")
+    for name in ("project", "model", "agent"):
+        yield from ("", f"By {name} (top {MOST_ENTRIES}):")
+        shares = head[f"by_{name}"][:MOST_ENTRIES]
+        yield from _columns([(shown(x["key"]), f"{x['agent_minutes']:.1f} min") for x in shares])
+    yield from ("", f"Top sessions (top {MOST_ENTRIES}):")
+    titles = ("TITLE", "PROJECT", "AGENT", "MINUTES", "COST")
+    rows = [_session(row) for row in sessions]
+    yield from _columns([titles, *rows] if rows else [])
+
+
+def _totals(totals: Row) -> Iterator[str]:
+    facts = {
+        "Active minutes": f"{totals['active_minutes']:.1f}",
+        "Idle minutes": f"{totals['idle_minutes']:.1f}",
+        "Agent minutes": f"{totals['agent_minutes']:.1f}",
+        "Sessions": f"{totals['sessions']} ({totals['untimed_sessions']} untimed)",
+        "Distinct projects": totals["distinct_projects"],
+        "Distinct models": totals["distinct_models"],
+        "Output tokens": totals["output_tokens"],
+        "Cost": money(float(totals["cost"])),
+    }
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        yield f"{name:<{width}}  {value}"
+
+
+def _session(row: Row) -> tuple[str, ...]:
+    active = row["agent_minutes"]
+    return (
+        shown(row["title"]),
+        shown(row["project"]),
+        shown(row["agent"]),
+        _NONE if active is None else f"{active:.1f}",
+        money(float(row["cost"])),
+    )
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows indented by two, every cell but the last padded to its column."""
+    if not rows:
+        yield "  (none)"
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
+        yield "  " + "  ".join([*cells, row[-1]])
+
+
+def shown(text: str) -> str:
+    """Text of an archive without the characters that could steer a terminal."""
+    return _STEERING.sub("", text)
+
+
+def _moment(text: str, zone: ZoneInfo) -> datetime:
+    return datetime.fromisoformat(text).astimezone(zone)
+
+
+def _local(text: str, zone: ZoneInfo) -> str:
+    return f"{_moment(text, zone):%Y-%m-%d %H:%M}"
+
+
+def _bound(text: str, zone: ZoneInfo) -> str:
+    moment = _moment(text, zone)
+    at_midnight = (moment.hour, moment.minute, moment.second) == (0, 0, 0)
+    return f"{moment:%Y-%m-%d}" if at_midnight else f"{moment:%Y-%m-%d %H:%M}"
+
+
+# -- the heat strip -----------------------------------------------------------------------------
+
+
+def heat_strip(agents: Sequence[int], elapsed: int, width: int) -> list[tuple[str, int | None]]:
+    """At most ``width`` cells from left to right: a character, and its level from 0 or None.
+
+    A cell shows the most agents of its buckets against the most of all; ``elapsed`` buckets have
+    begun, the others are left blank.
+    """
+    most = max(agents, default=0)
+    count = min(width, len(agents))
+    cells: list[tuple[str, int | None]] = []
+    for cell in range(count):
+        first, last = cell * len(agents) // count, (cell + 1) * len(agents) // count
+        here = max(agents[first:last])
+        if first >= elapsed:
+            cells.append((" ", None))
+        elif here == 0:
+            cells.append(("·", None))
+        else:
+            level = (here * len(_LEVELS) - 1) // most
+            cells.append((_LEVELS[level], level))
+    return cells
+
+
+def _print_strip(head: Row, zone: ZoneInfo, out: TextIO, width: int) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    agents = [bucket["max_agents"] for bucket in head["buckets"]]
+    strip = Text()
+    for character, level in heat_strip(agents, head["elapsed_bucket_count"], width):
+        strip.append(character, style=None if level is None else f"color({_HEAT[level]})")
+    # Console leaves the colours out where NO_COLOR asks for it.
+    console = Console(file=out, width=width, highlight=False)
+    console.print(strip, no_wrap=True, overflow="crop")
+    console.print(Text(_axis(head, zone, len(strip)), style="dim"), no_wrap=True, overflow="crop")
+    out.write("\n")
+
+
+def _axis(head: Row, zone: ZoneInfo, width: int) -> str:
+    """The ends of the strip, and what its height means where there is room."""
+    as_text: Callable[[str], str] = lambda text: _bound(text, zone)  # noqa: E731
+    start, end = as_text(head["range_start"]), as_text(head["range_end"])
+    middle = f"agents at once, at most {head['peak']['agents']}"
+    room = width - len(start) - len(end)
+    if room < 2:
+        return start[:width]
+    return start + (middle if len(middle) + 4 <= room else "").center(room) + end

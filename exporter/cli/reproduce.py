@@ -1,0 +1,106 @@
+"""Make golden documents again: a source archive as SQL text, imported and exported by this program.
+
+Everything happens where nobody's data is: on a server of its own in a temporary folder or, on a
+server that the caller names, in a schema of its own. Both are gone afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from exporter.contracts.release import SEED, Reproduce
+from exporter.errors import ExporterError
+from exporter.settings import Settings, load
+
+#: Nothing here outlives the command, so nothing needs to reach the disk.
+_SERVER_OPTIONS: Final = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+}
+
+
+@contextmanager
+def reproducer(database_url: str | None) -> Iterator[Reproduce]:
+    """A function that makes the output of a golden folder; its place goes with the block."""
+    with tempfile.TemporaryDirectory(prefix="exporter-check-") as text:
+        folder = Path(text)
+        # The server of a caller who is root runs under another account, which must get through.
+        folder.chmod(0o711)
+        with _place(database_url, folder) as settings:
+            yield lambda golden: _outputs(golden, settings, folder)
+
+
+@contextmanager
+def _place(database_url: str | None, folder: Path) -> Iterator[Settings]:
+    from exporter.db import server
+
+    if database_url:
+        with _scratch_schema(load(database_url, environ={})) as settings:
+            yield settings
+        return
+    try:
+        yield load(server.start(folder / "pg", _SERVER_OPTIONS), environ={})
+    finally:
+        server.stop(folder / "pg")
+
+
+@contextmanager
+def _scratch_schema(settings: Settings) -> Iterator[Settings]:
+    from psycopg import sql
+
+    from exporter.db import connect
+
+    scratch = replace(settings, schema=f"exporter_check_{secrets.token_hex(4)}")
+    try:
+        yield scratch
+    finally:
+        with connect.session(scratch, at_head=False) as conn:
+            name = connect.schema_identifier(scratch)
+            conn.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+
+
+def _outputs(golden: Path, settings: Settings, folder: Path) -> Mapping[str, bytes]:
+    """The session export of a folder's seed, in both framings."""
+    from exporter.db import connect, migrate
+
+    source = folder / f"{secrets.token_hex(4)}.db"
+    with sqlite3.connect(source) as archive:
+        archive.executescript((golden / SEED).read_text("utf-8"))
+    archive.close()
+    migrate.upgrade(settings)
+    with connect.session(settings) as conn:
+        conn.execute((golden / "archive.sql").read_bytes())
+    _run(settings, "import", "agentsview", str(source), "--quiet")
+    prices = ("--custom-prices", str(golden / "prices.toml"))
+    export = ("sessions", "--all", "--validate", *prices, "--format")
+    return {f"expected.{form}": _run(settings, *export, form) for form in ("json", "ndjson")}
+
+
+def _run(settings: Settings, *arguments: str) -> bytes:
+    """What a command of ours writes to stdout, run as a process and away from our settings."""
+    ours = ("EXPORTER_", "PG")
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(ours) and name != "DATABASE_URL"
+    }
+    environment["EXPORTER_DATABASE_URL"] = settings.database_url or ""
+    environment["EXPORTER_SCHEMA"] = settings.schema
+    command = [sys.executable, "-m", "exporter", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise ExporterError(f"'exporter {arguments[0]}' failed on golden data ({said})")
+    return done.stdout
