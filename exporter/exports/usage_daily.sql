@@ -5,9 +5,6 @@ FROM sessions AS s
 WHERE s.deleted_at_text IS NULL AND s.presence = 'present' AND NOT s.shadowed AND {filters}
 
 -- Filters over one row `s` of sessions.
--- name: every_session
-true
-
 -- name: of_project
 s.project = %(project)s
 
@@ -19,23 +16,20 @@ s.agent = ANY(%(agents)s)
 
 -- Bounds over one row `u` with an instant `at`, or without one and with `day_text`. The instants
 -- narrow the search; the local date decides, since clocks set back over midnight repeat a date.
--- name: any_day
-true
-
 -- name: from_day
 (u.at >= %(first)s::date::timestamp AT TIME ZONE %(zone)s - interval '1 day'
     AND (u.at AT TIME ZONE %(zone)s)::date >= %(first)s::date
- OR u.at IS NULL AND u.day_text COLLATE "C" >= %(first)s AND u.day_text <> '')
+ OR u.at IS NULL AND u.day_text COLLATE "C" >= %(first)s::text AND u.day_text <> '')
 
 -- name: to_day
 (u.at < (%(last)s::date + 1)::timestamp AT TIME ZONE %(zone)s + interval '1 day'
     AND (u.at AT TIME ZONE %(zone)s)::date <= %(last)s::date
- OR u.at IS NULL AND u.day_text COLLATE "C" <= %(last)s AND u.day_text <> '')
+ OR u.at IS NULL AND u.day_text COLLATE "C" <= %(last)s::text AND u.day_text <> '')
 
 -- Billing lines of an account, which belong to no session. One line may be known to two sources.
 -- name: billed
 UNION ALL
-SELECT NULL, '', 'cursor', u.at, u.day_text, u.model_id, true, u.input_tokens, u.output_tokens, 0,
+SELECT '', 'cursor', u.at, u.day_text, u.model_id, true, u.input_tokens, u.output_tokens, 0,
     u.cache_write_tokens, u.cache_read_tokens, u.charged_cost
 FROM (
     SELECT DISTINCT ON (coalesce(u.dedup_key, u.row_key)) u.*
@@ -44,20 +38,10 @@ FROM (
     ORDER BY coalesce(u.dedup_key, u.row_key), u.at NULLS LAST, u.at_nanoseconds, u.source_id
 ) AS u
 
--- Every survivor: rows whose key is theirs alone as the sums that imports keep, the others by
--- rank. Rows of one key compete: the earliest instant counts, none comes last, then the smaller
--- session id, then the earlier message.
--- name: survivors
-SELECT u.session_key, k.project, k.agent, u.at, u.day_text, u.model_id, u.is_reported,
-    u.input_tokens, u.output_tokens, u.billable_tokens, u.cache_creation_input_tokens,
-    u.cache_read_input_tokens, u.reported_cost
-FROM usage_slots AS u JOIN ({kept}) AS k USING (session_key)
-WHERE {in_range}
-UNION ALL
-SELECT u.session_key, u.project, u.agent, u.at, u.day_text, u.model_id,
-    u.reported_cost IS NOT NULL, u.input_tokens, u.output_tokens,
-    CASE WHEN u.output_tokens <> 0 THEN u.output_tokens ELSE greatest(u.reasoning_tokens, 0) END,
-    u.cache_creation_input_tokens, u.cache_read_input_tokens, u.reported_cost
+-- Rows of one key compete: the earliest instant counts, none comes last, then the smaller session
+-- id, then the earlier message.
+-- name: ranked
+SELECT u.*
 FROM (
     SELECT u.*, k.project, k.agent, row_number() OVER (
             PARTITION BY u.dedup_key
@@ -69,7 +53,23 @@ FROM (
     WHERE {in_range}
 ) AS u
 WHERE u.place = 1
-{billed}
+
+-- Every survivor: rows whose key is theirs alone as the sums that are kept of them, then the others.
+-- name: survivors
+SELECT k.project, k.agent, u.at, u.day_text, u.model_id, u.is_reported,
+    u.input_tokens, u.output_tokens, u.billable_tokens, u.cache_creation_input_tokens,
+    u.cache_read_input_tokens, u.reported_cost
+FROM usage_slots AS u JOIN ({kept}) AS k USING (session_key)
+WHERE {in_range}
+{ranked}{billed}
+
+-- name: ranked_survivors
+UNION ALL
+SELECT u.project, u.agent, u.at, u.day_text, u.model_id, u.reported_cost IS NOT NULL,
+    u.input_tokens, u.output_tokens,
+    CASE WHEN u.output_tokens <> 0 THEN u.output_tokens ELSE greatest(u.reasoning_tokens, 0) END,
+    u.cache_creation_input_tokens, u.cache_read_input_tokens, u.reported_cost
+FROM ({ranked}) AS u
 
 -- What was spent, per day and model, and with breakdowns also per day and project and per day and
 -- agent. Sums are priced, not rows: a rate times a sum of counts is exact.
@@ -116,15 +116,24 @@ CASE GROUPING(has_credits, project, agent) WHEN 3 THEN 'model' WHEN 5 THEN 'proj
     ELSE 'agent' END AS level,
 CASE WHEN GROUPING(project) = 0 THEN project ELSE agent END AS label, has_credits
 
--- name: all_label_sets
+-- name: all_labels_sets
 GROUPING SETS ((has_credits), (project), (agent))
 
 -- The sessions with a survivor, each once however many days it touches.
 -- name: session_counts
 SELECT k.project, k.agent, count(*)
 FROM ({kept}) AS k
-WHERE k.session_key IN (SELECT session_key FROM ({survivors}) AS u)
+WHERE k.session_key IN (
+    SELECT u.session_key FROM usage_slots AS u WHERE {in_range} {ranked}
+)
 GROUP BY k.project, k.agent
+
+-- name: ranked_sessions
+UNION ALL SELECT u.session_key FROM ({ranked}) AS u
+
+-- Whether any row must be ranked at all.
+-- name: has_repeated_keys
+SELECT EXISTS (SELECT FROM repeated_keys)
 
 -- name: model_names
 SELECT model_id, name FROM models

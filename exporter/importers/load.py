@@ -138,7 +138,11 @@ def ensure_models(conn: Connection, table: PriceTable, names: Sequence[str]) -> 
 
 
 def refresh_rates(conn: Connection) -> None:
-    """Price every recorded model anew, and render again what that changes."""
+    """Price every recorded model anew, and render again what that changes.
+
+    Waits for whoever else changes the archive, so that the prices it reads are the last word.
+    """
+    conn.execute("SELECT FROM archive FOR UPDATE")
     table = price_table(conn)
     models = conn.execute("SELECT name, model_id FROM models ORDER BY name").fetchall()
     changed = _write_rates(conn, table, models)

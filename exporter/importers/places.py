@@ -6,6 +6,7 @@ fragment. Where even that text may carry a credential it is withheld, and only i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from exporter.core.identity import (
     session_identity,
 )
 from exporter.core.intake import MAX_LABEL_BYTES, Repairs, copy_text, row_uuid
-from exporter.core.remotes import clean_path, is_suspect, storage_form
+from exporter.core.remotes import clean_path, may_hold_credential, storage_form
 from exporter.core.text import trim
 from exporter.core.times import parse_strict_ns
 from exporter.db import queries
@@ -30,6 +31,9 @@ from exporter.importers.load import render
 from exporter.importers.source import SourceMapping, SourceObservation
 
 QUERIES = queries.load(__file__)
+
+#: A remote may be named by its URL; such a name is not kept.
+_PLAIN_NAME = re.compile(r"[\w.-]{1,64}")
 
 
 class Places:
@@ -119,6 +123,7 @@ def refresh_places(
         "machines": [machine for _, machine in pairs or ()],
     }
     changed = 0
+    conn.execute("SELECT FROM archive FOR UPDATE")
     with conn.cursor(name="places") as cursor:
         cursor.itersize = 5000
         cursor.execute(QUERIES["places"], parameters)
@@ -174,7 +179,7 @@ def _observation_row(source_id: int, seen: SourceObservation) -> tuple[Any, ...]
     identity = derive_identity(root, seen.git_remote, seen.worktree_root_path)
     remote = storage_form(seen.git_remote)
     normalized = identity.normalized_remote if identity else None
-    redacted = bool(remote) and is_suspect(remote)
+    redacted = may_hold_credential(seen.git_remote)
     if redacted or (normalized is not None and ("\0" in normalized or "\ufffd" in normalized)):
         normalized = None
     natural = "\x1f".join(
@@ -188,7 +193,7 @@ def _observation_row(source_id: int, seen: SourceObservation) -> tuple[Any, ...]
         machine,
         root,
         "" if redacted else remote,
-        trim(seen.git_remote_name),
+        seen.git_remote_name if _PLAIN_NAME.fullmatch(seen.git_remote_name) else "",
         trim(seen.worktree_name),
         trim(seen.worktree_root_path),
         observed,

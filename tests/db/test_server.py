@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from exporter import errors
-from exporter.db import server
+from exporter.db import account, programs, server
 from tests.postgres import UNSAFE_AND_FAST, new_folder
 
 ROOT = os.geteuid() == 0
@@ -77,9 +77,7 @@ def test_the_first_start_makes_everything_and_keeps_it_private(folder: Path) -> 
     assert answer(url, "SELECT 'a' < 'B'") is False
     assert stat.S_IMODE((home / "postgres").stat().st_mode) == 0o700
     assert stat.S_IMODE(home.stat().st_mode) & (stat.S_IROTH | stat.S_IWOTH) == 0
-    # Beside them the binaries, where the server's account cannot reach the installed ones.
-    made = {path.name for path in home.iterdir() if not path.name.startswith("programs-18-")}
-    assert made == {"postgres", "server.lock"}
+    assert {path.name for path in home.iterdir()} == {"postgres", "server.lock"}
 
 
 def test_start_stop_start_keeps_the_data(home: Path) -> None:
@@ -153,7 +151,7 @@ START = """
 import sys
 from pathlib import Path
 import psycopg
-from exporter.db import server
+from exporter.db import account, programs, server
 url = server.start(Path(sys.argv[1]))
 print(psycopg.connect(url).execute("SELECT pg_postmaster_start_time()::text").fetchone()[0])
 """
@@ -247,28 +245,70 @@ def test_a_folder_without_write_permission_is_told(folder: Path) -> None:
         server.start(folder / "home")
 
 
-@pytest.mark.skipif(not ROOT, reason="only root runs the server under another account")
-def test_a_home_that_the_servers_account_cannot_reach_is_told(folder: Path) -> None:
+@pytest.fixture
+def private_home(folder: Path) -> Path:
+    """A home that does not exist yet, below a folder that only root may enter."""
+    if not ROOT:
+        pytest.skip("only root runs the server under another account")
     (folder / "private").mkdir(mode=0o700)
-    with pytest.raises(errors.FolderNotWritable, match="may not enter"):
-        server.start(folder / "private" / "home")
-    assert not (folder / "private" / "home").exists()
+    return folder / "private" / "deep" / "home"
 
 
-@pytest.mark.skipif(not ROOT, reason="only root runs the server under another account")
-def test_binaries_that_the_servers_account_cannot_reach_are_copied(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_home_below_a_private_folder_of_root_works(private_home: Path) -> None:
+    """The server's account cannot go there by path, and no folder is opened up for it."""
+    url = server.start(private_home, UNSAFE_AND_FAST)
+    with psycopg.connect(url) as conn:
+        conn.execute("CREATE TABLE kept AS SELECT 1 AS one")
+    server.stop(private_home)
+    assert answer(server.start(private_home, UNSAFE_AND_FAST), "SELECT one FROM kept") == 1
+    assert server.status(private_home).state == "running"
+    assert stat.S_IMODE(private_home.parents[1].stat().st_mode) == 0o700
+
+
+def test_where_no_name_for_the_working_folder_exists_such_a_home_is_told(
+    private_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = server._programs(home, None)
-    package = installed.parents[1]
+    monkeypatch.setattr(account, "_WORKING_FOLDER", "/no/such")
+    with pytest.raises(errors.FolderNotWritable, match="may not enter"):
+        server.start(private_home)
 
-    def reachable(path: Path, account: Any) -> Path | None:
-        return package if path.is_relative_to(package) else None
 
-    monkeypatch.setattr(server, "barrier", reachable)
+@pytest.fixture
+def unreachable_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for copies of binaries that the server's account cannot reach where they are."""
+    if not ROOT:
+        pytest.skip("only root runs the server under another account")
+    package = programs.programs_for(None).parents[1]
+    reachable = programs.barrier
+
+    def barrier(path: Path, account: Any) -> Path | None:
+        return package if path.is_relative_to(package) else reachable(path, account)
+
+    monkeypatch.setattr(programs, "barrier", barrier)
+    monkeypatch.setattr(programs, "default_home", lambda: folder / "shared")
+    return folder / "shared"
+
+
+def test_binaries_that_the_servers_account_cannot_reach_are_copied_once(
+    home: Path, unreachable_package: Path
+) -> None:
     assert answer(server.start(home), "SELECT 1") == 1
-    (copy,) = home.glob("programs-*")
-    assert (copy / package.name / "pginstall18" / "bin" / "postgres").exists()
+    (copy,) = unreachable_package.iterdir()
+    before = copy.stat().st_ino
+    server.stop(home)
+    assert answer(server.start(home), "SELECT 1") == 1
+    assert [path.stat().st_ino for path in unreachable_package.iterdir()] == [before]
+
+
+def test_a_copy_that_somebody_else_could_have_changed_is_not_run(
+    home: Path, unreachable_package: Path
+) -> None:
+    server.start(home)
+    server.stop(home)
+    (copy,) = unreachable_package.iterdir()
+    copy.chmod(0o777)
+    with pytest.raises(errors.ServerStartFailed, match="is not root's"):
+        server.start(home)
 
 
 def test_a_configuration_that_does_not_start_names_the_reason_and_the_log(home: Path) -> None:
@@ -287,8 +327,7 @@ def test_a_socket_folder_that_another_user_made_first_is_refused(
     monkeypatch.setattr(server.tempfile, "gettempdir", lambda: "/tmp")
     long = home.parent / ("x" * 40)
     home.rename(long)
-    account = server.server_account(long / "postgres")
-    uid = account.uid if account else os.geteuid()
+    uid = (long / "postgres").stat().st_uid
     digest = server.hashlib.sha256(os.fsencode(long / "postgres")).hexdigest()[:12]
     planted = Path("/tmp") / f"exporter-{uid}-{digest}"
     planted.symlink_to(home.parent)

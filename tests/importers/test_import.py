@@ -378,6 +378,10 @@ def test_a_mapping_that_is_made_later_changes_the_project_of_old_sessions(world:
         ("https://git.brook.example/x-access-token:{}/kite/loom", None),
         ("git@git.brook.example:kite/loom.git?private_token={}", None),
         ("https://git.brook.example/kite/{}", None),
+        ("git@q:/kite/loom?token={}", None),
+        ("https://{}/@git.brook.example/kite/loom", None),
+        ("https://kite/{}?x@git.brook.example/kite/loom", None),
+        ("https://git.brook.example/@kite/loom", "git.brook.example/@kite/loom"),
     ],
 )
 def test_a_credential_in_a_remote_reaches_no_table_and_no_export(

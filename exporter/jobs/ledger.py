@@ -1,0 +1,240 @@
+"""The job ledger: runs, leases, items, quarantine. The only queries on its tables.
+
+A worker holds one lease, which a thread of its own renews; the items it claims carry the lease's
+number. Whoever goes silent for `LEASE_SECONDS` loses them to the next who asks, and what it
+writes afterwards finds another number on the item and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from exporter.db import queries
+from exporter.errors import ExporterError, LeaseHeld
+from exporter.jobs.job import Connection, Job, Lease, LeaseLost, Opener, Tally
+
+QUERIES = queries.load(__file__)
+
+#: A worker that says nothing for so long is taken for dead.
+LEASE_SECONDS = 8.0
+HEARTBEAT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One claimed row: its key as text, the generation it was seen in, and how often tried."""
+
+    item: str
+    generation: int
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of an item. `facts` and `notes` hold codes, sizes and counts, never content."""
+
+    status: str
+    outcome: str
+    reason: str | None = None
+    notes: Sequence[str] = ()
+    facts: Mapping[str, Any] | None = None
+    source_bytes: int | None = None
+    source_sha256: bytes | None = None
+    result_bytes: int | None = None
+    result_sha256: bytes | None = None
+    seconds: float | None = None
+
+
+def begin_run(conn: Connection, job: Job) -> int:
+    """Record a new run of a job and return its number."""
+    with conn.transaction():
+        conn.execute(QUERIES["begin_job"], {"job": job.name, "version": job.version})
+        return int(_one(conn.execute(QUERIES["begin_run"], {"job": job.name}))[0])
+
+
+def end_run(
+    conn: Connection, job: Job, run_id: int, state: str, tally: Tally, *, is_finished: bool
+) -> None:
+    """Record the end of a run: `state` is finished, stopped or failed.
+
+    `is_finished` says that nothing is left of the whole job.
+    """
+    counts = json.dumps(dict(tally.outcomes))
+    with conn.transaction():
+        conn.execute(QUERIES["end_run"], {"run_id": run_id, "state": state, "counts": counts})
+        parameters = {"job": job.name, "finished": is_finished, "counts": counts}
+        conn.execute(QUERIES["end_job"], parameters)
+
+
+@contextmanager
+def lease(opener: Opener, conn: Connection, job: Job, run_id: int) -> Iterator[Lease]:
+    """Hold a lease while the block runs; units still claimed at its end are free at once.
+
+    Raises LeaseHeld when the job allows one worker and there is one.
+    """
+    taken = _take(conn, job, run_id)
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(opener, taken, stop), daemon=True)
+    beat.start()
+    try:
+        yield taken
+    finally:
+        stop.set()
+        beat.join(timeout=HEARTBEAT_SECONDS)
+        # When the connection is gone the lease runs out by itself.
+        with suppress(psycopg.Error, ExporterError):
+            _release(conn if not conn.closed else opener(), taken)
+
+
+def hold(conn: Connection, held: Lease) -> None:
+    """Inside a transaction: make sure until its end that the lease is ours. Raises LeaseLost."""
+    if conn.execute(QUERIES["hold_lease"], {"lease": held.number}).fetchone() is None:
+        raise LeaseLost
+
+
+def claim(conn: Connection, held: Lease, count: int) -> list[Item]:
+    """Take up to `count` waiting items, in the order of their keys."""
+    parameters = {"job": held.job, "lease": held.number, "run_id": held.run_id, "count": count}
+    rows = conn.execute(QUERIES["claim"], parameters).fetchall()
+    return sorted((Item(*row) for row in rows), key=lambda found: found.item)
+
+
+def is_leased_elsewhere(conn: Connection, held: Lease) -> bool:
+    """Whether other workers have items in hand, alive or not."""
+    parameters = {"job": held.job, "lease": held.number}
+    return bool(_one(conn.execute(QUERIES["is_leased_elsewhere"], parameters))[0])
+
+
+def settle(conn: Connection, held: Lease, item: Item, settled: Settled) -> None:
+    """Inside a transaction: record what became of an item. Raises LeaseLost when it is not ours.
+
+    Called first in its transaction: it is the guard that keeps late workers from writing.
+    """
+    parameters = {
+        "job": held.job, "lease": held.number, "item": item.item, "generation": item.generation,
+        "status": settled.status, "outcome": settled.outcome, "reason": settled.reason,
+        "notes": list(settled.notes), "facts": json.dumps(dict(settled.facts or {})),
+        "source_bytes": settled.source_bytes, "source_sha256": settled.source_sha256,
+        "result_bytes": settled.result_bytes, "result_sha256": settled.result_sha256,
+        "seconds": settled.seconds,
+    }  # fmt: skip
+    if conn.execute(QUERIES["settle"], parameters).rowcount != 1:
+        raise LeaseLost
+
+
+def read_back(conn: Connection, held: Lease, item: Item) -> Tally | None:
+    """What we did to an item before the connection broke; None: it is still ours to do.
+
+    Raises LeaseLost when it is in other hands.
+    """
+    parameters = {"job": held.job, "item": item.item, "generation": item.generation}
+    row = conn.execute(QUERIES["read_item"], parameters).fetchone()
+    if row is None or row[1] != held.number:
+        raise LeaseLost
+    status, _, outcome, bytes_in, bytes_out = row
+    return None if status == "leased" else Tally({outcome: 1}, bytes_in, bytes_out)
+
+
+def report(
+    conn: Connection, held: Lease, key: str, reason: str, facts: Mapping[str, Any]
+) -> None:  # fmt: skip
+    """Put something found into quarantine; found again, it stays one entry."""
+    parameters = {
+        "job": held.job, "item": key, "reason": reason, "facts": json.dumps(dict(facts)),
+        "run_id": held.run_id,
+    }  # fmt: skip
+    conn.execute(QUERIES["report"], parameters)
+
+
+def status(conn: Connection) -> list[dict[str, Any]]:
+    """Every job: state, last finish, live workers, items by status, quarantine by reason."""
+    found: dict[str, dict[str, Any]] = {}
+    for job, state, finished_at, counts, run_id, workers in conn.execute(QUERIES["jobs"]):
+        found[job] = {
+            "job": job, "state": state, "run": run_id, "workers": workers,
+            "finished_at": finished_at.isoformat() if finished_at else None,
+            "last_counts": counts, "items": {}, "quarantine": {},
+        }  # fmt: skip
+    for job, item_status, _, count in conn.execute(QUERIES["item_counts"]):
+        items = found[job]["items"]
+        items[item_status] = items.get(item_status, 0) + count
+    for job, reason, count in conn.execute(QUERIES["reasons"]):
+        found[job]["quarantine"][reason] = count
+    return list(found.values())
+
+
+def quarantined(
+    conn: Connection, *, job: str | None = None, reason: str | None = None, limit: int = 1000
+) -> list[dict[str, Any]]:
+    """Entries of the quarantine, in the order of their keys."""
+    parameters = {"job": job, "reason": reason, "limit": limit}
+    return [
+        {"job": name, "item": item, "generation": generation, "reason": why, "facts": facts,
+         "at": at.isoformat()}
+        for name, item, generation, why, facts, at in conn.execute(
+            QUERIES["quarantined"], parameters)
+    ]  # fmt: skip
+
+
+def requeue(conn: Connection, reason: str) -> int:
+    """Let the next run try quarantined plans with this reason again; returns how many."""
+    return conn.execute(QUERIES["requeue"], {"reason": reason}).rowcount
+
+
+# --- Leases ---------------------------------------------------------------------------------
+
+
+def _take(conn: Connection, job: Job, run_id: int) -> Lease:
+    parameters = {
+        "job": job.name, "run_id": run_id, "is_exclusive": job.is_exclusive,
+        "holder": f"{socket.gethostname()} pid {os.getpid()}", "seconds": LEASE_SECONDS,
+    }  # fmt: skip
+    with conn.transaction():
+        conn.execute(QUERIES["expire_exclusive"], parameters)
+        row = conn.execute(QUERIES["take_lease"], parameters).fetchone()
+    if row is None:
+        holder = conn.execute(QUERIES["holder"], parameters).fetchone()
+        raise LeaseHeld(f"the job {job.name}", holder[0] if holder else "just ended")
+    return Lease(job.name, row[0], run_id)
+
+
+def _release(conn: Connection, held: Lease) -> None:
+    parameters = {"job": held.job, "lease": held.number}
+    with conn.transaction():
+        conn.execute(QUERIES["release_items"], parameters)
+        conn.execute(QUERIES["release_lease"], parameters)
+
+
+def _beat(opener: Opener, held: Lease, stop: threading.Event) -> None:
+    """Renew the lease until told to stop, over a connection of its own.
+
+    A failure is no news here: the next beat tries again, and if none succeeds the lease runs out.
+    """
+    conn: Connection | None = None
+    parameters = {"lease": held.number, "seconds": LEASE_SECONDS}
+    while not stop.wait(HEARTBEAT_SECONDS):
+        try:
+            if conn is None or conn.closed:
+                conn = opener()
+            conn.execute(QUERIES["renew_lease"], parameters)
+        except (psycopg.Error, ExporterError):
+            if conn is not None:
+                conn.close()
+            conn = None
+    if conn is not None:
+        conn.close()
+
+
+def _one(cursor: psycopg.Cursor[Any]) -> Any:
+    row = cursor.fetchone()
+    assert row is not None
+    return row
