@@ -148,9 +148,7 @@ def system_zone(localtime: Path = Path("/etc/localtime")) -> str:
 def _range(given: dict[str, Any], zone: ZoneInfo) -> Range:
     from exporter.core.calendar import RangeError, Request, resolve
 
-    request = Request(
-        given["preset"], given["date"], given["from"], given["to"], given["bucket"]
-    )
+    request = Request(given["preset"], given["date"], given["from"], given["to"], given["bucket"])
     try:
         return resolve(request, zone, now_ns())
     except RangeError as error:

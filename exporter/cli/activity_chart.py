@@ -83,7 +83,9 @@ def _draw_marks(axes: Any, head: Mapping[str, Any], zone: ZoneInfo) -> None:
             arrowprops={"arrowstyle": "-|>", "color": "#333333"},
         )
     if head["partial"]:
-        axes.axvline(_moment(head["as_of"], zone), color="#888888", linestyle=":", label="data ends")
+        axes.axvline(
+            _moment(head["as_of"], zone), color="#888888", linestyle=":", label="data ends"
+        )
 
 
 def _label(axes: Any, head: Mapping[str, Any], zone: ZoneInfo) -> None:

@@ -84,6 +84,20 @@ SURFACES: Final = (
         },
     ),
     Surface(
+        name="usage_daily",
+        version=1,
+        since="0.1.0",
+        marks=frozenset({"schema_version", "daily", "sessionCounts"}),
+        rows="daily",
+        row_definition="day",
+        meta_definition="meta",
+        enums={
+            "resolution": get_args(Resolution),
+            "cost_source": tuple(CostSource),
+            "key_source": get_args(KeySource),
+        },
+    ),
+    Surface(
         name="activity_report",
         version=1,
         since="0.1.0",

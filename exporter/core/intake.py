@@ -501,11 +501,11 @@ def _usage_lines(rows: list[_Usage], model_id: Callable[[str], int]) -> list[str
             seen.add(row.key)
             key = row_uuid(row.key)
         counted = "t" if first and (row.cost is not None or any(row.counts)) else "f"
-        counts = "\t".join(map(str, row.counts))
+        a, b, c, d, e = row.counts
         cost = _NULL if row.cost is None else f"{row.cost:f}"
         lines.append(
             f"{position}\t{_int32(row.ordinal)}\t{model_id(row.model)}\t{copy_text(row.source)}"
-            f"\t{row.at}\t{counts}\t{cost}\t{key}\t{counted}\n"
+            f"\t{row.at}\t{a}\t{b}\t{c}\t{d}\t{e}\t{cost}\t{key}\t{counted}\n"
         )
     return lines
 

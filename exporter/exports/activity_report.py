@@ -325,7 +325,9 @@ def _head(
         "peak": _peak(covered, summary.buckets),
         "totals": _totals(covered, summary),
         "by_project": _breakdown(summary.shares["project"]),
-        "by_model": _breakdown(share for share in summary.shares["model"] if share.key != "unknown"),
+        "by_model": _breakdown(
+            share for share in summary.shares["model"] if share.key != "unknown"
+        ),
         "by_agent": _breakdown(summary.shares["agent"]),
     }
 

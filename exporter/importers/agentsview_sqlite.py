@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from hashlib import blake2b
+from itertools import groupby
 from math import isfinite, nan
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -292,9 +294,8 @@ class SqliteSource:
         yield from found
 
     def _read_sessions(self, wanted: str) -> list[Whole]:
-        messages: dict[str, list[SourceMessage]] = {}
-        for message in map(SourceMessage._make, self._db.execute(_MESSAGES, (wanted,))):
-            messages.setdefault(message.session_id, []).append(message)
+        rows = map(SourceMessage._make, self._db.execute(_MESSAGES, (wanted,)))
+        messages = {key: list(group) for key, group in groupby(rows, itemgetter(0))}
         events: dict[str, list[SourceEvent]] = {}
         for row in self._db.execute(_EVENTS.format(cost=self._cost_column()), (wanted,)):
             events.setdefault(row[0], []).append(self._event(row))

@@ -311,9 +311,7 @@ def test_a14_a_bucket_opens_with_what_is_under_way(report: Report) -> None:
 
 
 def test_a15_time_belongs_to_the_latest_answering_model(report: Report) -> None:
-    report.source(
-        lambda s: s.add("kelp", "a:quartz-pro 09:00", "u 09:01", "a:aurora-2 09:03")
-    )
+    report.source(lambda s: s.add("kelp", "a:quartz-pro 09:00", "u 09:01", "a:aurora-2 09:03"))
     found = report()
     assert rows(found)["kelp"]["models"] == ["aurora-2"]
     assert minutes_by(found, "model") == {"aurora-2": 2}
@@ -338,9 +336,7 @@ def test_a16_a_synthetic_answer_names_its_model(report: Report) -> None:
 def test_a17_most_time_decides_and_the_smallest_name_breaks_ties(
     report: Report, last: str, primary: str, shares: list[tuple[str, float]]
 ) -> None:
-    report.source(
-        lambda s: s.add("kelp", "u 09:00", "a:aurora-2 09:03", f"a:ember-mini {last}")
-    )
+    report.source(lambda s: s.add("kelp", "u 09:00", "a:aurora-2 09:03", f"a:ember-mini {last}"))
     found = report()
     assert rows(found)["kelp"]["primary_model"] == primary
     assert rows(found)["kelp"]["models"] == ["aurora-2", "ember-mini"]
@@ -658,7 +654,10 @@ FROM_TO = ("--from", "2026-01-01T00:00:00Z", "--to", "2026-01-02T00:00:00Z")
         (("--bucket", "30m"), "invalid bucket: 30m"),
         (("--timezone", "Mars/Base"), "invalid timezone: Mars/Base"),
         (("--timezone", "Mars/Base", "--preset", "year"), "invalid timezone: Mars/Base"),
-        (("--automation", "some"), 'invalid automation "some" (want all, interactive, or automated)'),
+        (
+            ("--automation", "some"),
+            'invalid automation "some" (want all, interactive, or automated)',
+        ),
         (("--date", "2011-12-30", "--timezone", "Pacific/Apia"), "from must be before to"),
     ],
 )

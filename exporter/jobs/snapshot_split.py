@@ -1,0 +1,424 @@
+"""The snapshots backfill: take the secret log out of every legacy snapshot.
+
+One plan is one unit. Its bytes are read outside a transaction and taken apart in memory by
+`exporter.core.runzip`; then one short transaction writes ledger, originals and row together,
+guarded by the lease, the generation, the layout and the hash of the bytes that were read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from psycopg.adapt import Buffer, Dumper
+from psycopg.pq import Format
+from psycopg.types.json import Jsonb
+
+from exporter.artifacts import plans
+from exporter.artifacts.plans import PlanTable
+from exporter.core import runzip
+from exporter.core.runzip import Outcome, Refusal
+from exporter.db import queries
+from exporter.errors import ExporterError
+from exporter.jobs import ledger
+from exporter.jobs.job import Connection, Lease, Tally
+from exporter.jobs.ledger import Item, Settled
+
+QUERIES = queries.load(__file__)
+
+LogStorage = Literal["text", "compact"]
+
+#: A log larger than this never goes into the row as text.
+INLINE_MAX_BYTES = 32 * 1024 * 1024
+#: A member larger than this is kept inside the original snapshot only, not a second time.
+MEMBER_MAX_BYTES = 64 * 1024 * 1024
+CPU_SECONDS = 120.0
+#: Plans put on the ledger at a time.
+ENQUEUE = 1000
+#: A row whose workers died so often is what killed them.
+MOST_ATTEMPTS = 5
+
+
+class Utf8:
+    """UTF-8 bytes on their way into a text column, without becoming a str in between."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self.data = data
+
+
+class _Utf8Dumper(Dumper):
+    oid = 25  # text
+    format = Format.BINARY
+
+    def dump(self, obj: Utf8) -> Buffer:
+        return obj.data
+
+
+class _Changed(Exception):
+    """The plan is no longer the one that was read."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """A member's exact bytes, on their way to the originals."""
+
+    kind: str
+    path: str
+    body: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class Split:
+    """A snapshot taken apart. `snapshot` None: the stored one stays.
+
+    Of `text` and `packed` (gzip) at most one is given, and none without a log.
+    """
+
+    outcome: Outcome
+    notes: tuple[str, ...]
+    facts: dict[str, int]
+    overview: str | None
+    snapshot: bytes | None = field(repr=False, default=None)
+    text: bytearray | None = field(repr=False, default=None)
+    packed: bytes | None = field(repr=False, default=None)
+    log_bytes: int | None = None
+    encoding: str | None = None
+    originals: list[Kept] = field(repr=False, default_factory=list)
+
+
+# --- Taking apart ---------------------------------------------------------------------------
+
+
+def split(data: bytes, storage: LogStorage = "text", inline_max: int = INLINE_MAX_BYTES) -> Split:
+    """Take a snapshot apart and prove that what is left is free of the log.
+
+    Raises Refusal with the reason for quarantine. Takes at most `CPU_SECONDS` of the processor.
+    """
+    tick = _time_limit()
+    archive = runzip.inspect(data)
+    report = runzip.check_members(archive, tick=tick)
+    reader = None
+    text: bytearray | None = None
+    if archive.log is not None:
+        reader = runzip.LogReader(archive, spent=report.plain_bytes, tick=tick)
+        is_inline = storage == "text" and archive.log.entry.plain_size <= inline_max
+        text = _read(reader, as_text=is_inline)
+    facts = reader.facts if reader else None
+    verdict = runzip.conclude(archive, report, facts)
+    overview = None if report.overview is None else json.dumps(report.overview)
+    found = Split(verdict.outcome, verdict.note_codes, dict(verdict.facts), overview)
+    if facts is not None:
+        found.log_bytes = facts.plain_bytes
+        found.text = text
+        found.encoding = "utf8-lossy" if facts.is_lossy else "utf8"
+        if text is None:
+            found.encoding = "external"
+            found.packed = _gzip(archive, facts)
+    if verdict.outcome is Outcome.MIGRATED:
+        found.snapshot = b"".join(runzip.sanitised(archive))
+        runzip.verify(found.snapshot, tick=tick)
+        found.originals = _originals(archive, report, facts, is_exact=text is None)
+    return found
+
+
+def _time_limit() -> runzip.Tick:
+    end = time.process_time() + CPU_SECONDS
+
+    def tick(size: int) -> None:
+        if time.process_time() > end:
+            raise Refusal(runzip.Reason.ZIP_BOMB, {"cpu_seconds": int(CPU_SECONDS)})
+
+    return tick
+
+
+def _read(reader: runzip.LogReader, *, as_text: bool) -> bytearray | None:
+    """Read the log to its end: its text, or None when only its being whole matters."""
+    if not as_text:
+        for _ in reader.exact():
+            pass
+        return None
+    text = bytearray()
+    for chunk in reader.text():
+        text += chunk
+    return text
+
+
+def _gzip(archive: runzip.Archive, facts: runzip.LogFacts) -> bytes:
+    """The log as one gzip file: its own packed bytes, or packed anew where gzip lacks the method."""
+    framed = runzip.gzip_frame(archive, facts)
+    if framed is not None:
+        return b"".join(framed)
+    assert archive.log is not None
+    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+    packed = bytearray()
+    for chunk in runzip.read_member(archive, archive.log):
+        packed += packer.compress(chunk)
+    return bytes(packed + packer.flush())
+
+
+def _originals(
+    archive: runzip.Archive,
+    report: runzip.MemberReport,
+    facts: runzip.LogFacts | None,
+    *,
+    is_exact: bool,
+) -> list[Kept]:
+    """What the new row does not hold; a log that is stored exactly needs no second copy."""
+    return [
+        Kept(found.kind, found.member.path, b"".join(runzip.read_member(archive, found.member)))
+        for found in runzip.originals(archive, report, facts)
+        if found.member.entry.plain_size <= MEMBER_MAX_BYTES
+        and not (is_exact and found.member is archive.log)
+    ]
+
+
+# --- The job --------------------------------------------------------------------------------
+
+
+@dataclass
+class SnapshotSplit:
+    """The job; see `exporter.jobs.job.Job` for what each method promises."""
+
+    log_storage: LogStorage = "text"
+    inline_max_bytes: int = INLINE_MAX_BYTES
+    name: str = "snapshots"
+    version: int = 1
+    is_exclusive: bool = False
+    _table: PlanTable | None = None
+    #: Where the search for work stands in this run; None before it began.
+    _after: str | None = None
+    _is_searched: bool = False
+
+    def table(self, conn: Connection) -> PlanTable:
+        """The plan table, looked up once per connection of a run."""
+        if self._table is None:
+            self._table = plans.find(conn)
+        return self._table
+
+    def prepare(self, conn: Connection) -> None:
+        plans.make_index(conn, self.table(conn))
+
+    def remaining(self, conn: Connection) -> int:
+        row = conn.execute(self.table(conn).fill(QUERIES["remaining"])).fetchone()
+        return int(row[0]) if row else 0
+
+    def claim(self, conn: Connection, lease: Lease, count: int) -> Sequence[Item]:
+        while not (items := ledger.claim(conn, lease, count)) and not self._is_searched:
+            self._enqueue(conn, lease)
+        return items
+
+    def _enqueue(self, conn: Connection, lease: Lease) -> None:
+        parameters = {"after": self._after, "count": ENQUEUE, "run_id": lease.run_id}
+        statement = self.table(conn).fill(QUERIES["enqueue"])
+        row = conn.execute(statement, parameters).fetchone()
+        if row is None or row[0] is None:
+            self._is_searched = True
+        else:
+            self._after = str(row[0])
+
+    def is_waiting(self, conn: Connection, lease: Lease) -> bool:
+        return ledger.is_leased_elsewhere(conn, lease)
+
+    def pending(self, conn: Connection, after: Item | None, count: int) -> Sequence[Item]:
+        parameters = {"after": after.item if after else None, "count": count}
+        rows = conn.execute(self.table(conn).fill(QUERIES["pending"]), parameters)
+        return [Item(item, generation) for item, generation in rows]
+
+    def read_back(self, conn: Connection, lease: Lease, unit: Item) -> Tally | None:
+        return ledger.read_back(conn, lease, unit)
+
+    def preview(self, conn: Connection, unit: Item) -> Tally:
+        outcome, data = self._read(conn, unit)
+        if outcome is None and data is not None:
+            try:
+                found = split(data, self.log_storage, self.inline_max_bytes)
+            except Refusal as refusal:
+                outcome = refusal.outcome
+            else:
+                new = len(found.snapshot) if found.snapshot is not None else len(data)
+                return Tally({found.outcome: 1}, len(data), new)
+        return Tally({outcome or Outcome.SKIPPED_CHANGED: 1})
+
+    def perform(self, conn: Connection, lease: Lease, unit: Item) -> Tally:
+        started = time.monotonic()
+        if unit.attempts > MOST_ATTEMPTS:
+            return self.refuse(conn, lease, unit, "INTERNAL", {"attempts": unit.attempts})
+        outcome, data = self._read(conn, unit)
+        if outcome is not None or data is None:
+            return self._skip(conn, lease, unit, outcome or Outcome.SKIPPED_CHANGED)
+        digest = hashlib.sha256(data).digest()
+        source = {"source_bytes": len(data), "source_sha256": digest}
+        try:
+            found = split(data, self.log_storage, self.inline_max_bytes)
+        except Refusal as refusal:
+            if refusal.outcome is not Outcome.QUARANTINED:
+                return self._skip(conn, lease, unit, refusal.outcome)
+            return self._quarantine(conn, lease, unit, refusal.code, refusal.facts, source)
+        size = len(data)
+        if found.outcome is not Outcome.CLEAN:
+            # Both at once would be the peak of the worker's memory.
+            del data
+        try:
+            return self._write(conn, lease, unit, found, size, digest, started)
+        except _Changed:
+            return self._skip(conn, lease, unit, Outcome.SKIPPED_CHANGED)
+
+    def refuse(
+        self, conn: Connection, lease: Lease, unit: Item, reason: str, facts: Mapping[str, Any]
+    ) -> Tally:
+        """Into quarantine for a reason that is not in the bytes; their hash is not known here."""
+        statement = self.table(conn).fill(QUERIES["read"])
+        parameters = {"item": unit.item, "generation": unit.generation, "most": -1}
+        row = conn.execute(statement, parameters).fetchone()
+        source = {"source_bytes": row[3] if row else None}
+        return self._quarantine(conn, lease, unit, reason, facts, source)
+
+    def _read(self, conn: Connection, unit: Item) -> tuple[Outcome | None, bytes | None]:
+        """The snapshot, or why it is not to be touched."""
+        parameters = {
+            "item": unit.item,
+            "generation": unit.generation,
+            "most": runzip.LIMITS.archive_bytes,
+        }
+        with conn.cursor(binary=True) as cursor:
+            statement = self.table(conn).fill(QUERIES["read"])
+            row = cursor.execute(statement, parameters).fetchone()
+        if row is None or row[0] or row[1] != unit.generation:
+            return Outcome.SKIPPED_CHANGED, None
+        if not row[3]:
+            return Outcome.SKIPPED_NO_SOURCE, None
+        if row[2]:
+            return Outcome.SKIPPED_BUSY, None
+        if row[3] > runzip.LIMITS.archive_bytes:
+            raise Refusal(runzip.Reason.ZIP_BOMB, {"bytes": row[3]})
+        return None, row[4]
+
+    def _skip(self, conn: Connection, lease: Lease, unit: Item, outcome: Outcome) -> Tally:
+        with conn.transaction():
+            ledger.settle(conn, lease, unit, Settled("skipped", outcome))
+        return Tally({outcome: 1})
+
+    def _quarantine(
+        self, conn: Connection, lease: Lease, unit: Item, reason: str,
+        facts: Mapping[str, Any], source: Mapping[str, Any],
+    ) -> Tally:  # fmt: skip
+        settled = Settled("quarantined", Outcome.QUARANTINED, reason, facts=facts, **source)
+        with conn.transaction():
+            ledger.settle(conn, lease, unit, settled)
+        return Tally({Outcome.QUARANTINED: 1}, source.get("source_bytes") or 0)
+
+    def _write(
+        self, conn: Connection, lease: Lease, unit: Item, found: Split, size: int,
+        digest: bytes, started: float,
+    ) -> Tally:  # fmt: skip
+        """Ledger, originals and row in one transaction. Raises LeaseLost or _Changed."""
+        new = found.snapshot
+        result = (size, digest) if new is None else (len(new), hashlib.sha256(new).digest())
+        settled = Settled(
+            "done", found.outcome, notes=found.notes, facts=found.facts, source_bytes=size,
+            source_sha256=digest, result_bytes=result[0], result_sha256=result[1],
+            seconds=time.monotonic() - started,
+        )  # fmt: skip
+        parameters = {
+            "item": unit.item, "generation": unit.generation, "source_bytes": size,
+            "source_sha256": digest,
+        }  # fmt: skip
+        table = self.table(conn)
+        with conn.transaction():
+            ledger.settle(conn, lease, unit, settled)
+            unchanged = QUERIES["unchanged"]
+            locked = QUERIES["lock"].format(plans=table.identifier, unchanged=unchanged)
+            if conn.execute(locked, parameters).fetchone() is None:
+                raise _Changed
+            if new is not None:
+                conn.execute(table.fill(QUERIES["keep_snapshot"]), parameters)
+            _keep(conn, parameters, found)
+            _update(conn, table, parameters, found, result[0])
+        return Tally({found.outcome: 1}, size, result[0])
+
+
+def _keep(conn: Connection, parameters: Mapping[str, Any], found: Split) -> None:
+    """Store what leaves the archive, and a log that does not go into the row."""
+    for kept in found.originals:
+        digest = hashlib.sha256(kept.body).digest()
+        conn.execute(
+            QUERIES["keep_member"],
+            {**parameters, "kind": kept.kind, "path": kept.path, "sha256": digest,
+             "byte_length": len(kept.body), "body": kept.body},
+            binary=True,
+        )  # fmt: skip
+    if found.packed is not None:
+        blob = {
+            "sha256": hashlib.sha256(found.packed).digest(),
+            "byte_length": len(found.packed),
+            "body": found.packed,
+        }
+        conn.execute(QUERIES["keep_blob"], blob)
+
+
+def _reference(found: Split) -> Jsonb | None:
+    """Where a log lies that is not in the row."""
+    if found.packed is None:
+        return None
+    digest = hashlib.sha256(found.packed).hexdigest()
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return Jsonb(
+        {"store": "table", "key": digest, "sha256": digest, "bytes": found.log_bytes,
+         "encoding": "gzip", "created_at": made}
+    )  # fmt: skip
+
+
+def _update(
+    conn: Connection, table: PlanTable, parameters: Mapping[str, Any], found: Split, size: int
+) -> None:
+    """Change the plan's row, and look at what the server says it now holds before it counts."""
+    name = "write_split" if found.log_bytes is not None else "write_without_log"
+    if found.snapshot is None:
+        name = "write_clean"
+    values = {
+        **parameters, "snapshot": found.snapshot, "overview": found.overview,
+        "log": None if found.text is None else Utf8(found.text), "log_bytes": found.log_bytes,
+        "encoding": found.encoding, "ref": _reference(found),
+    }  # fmt: skip
+    with conn.cursor() as cursor:
+        cursor.adapters.register_dumper(Utf8, _Utf8Dumper)
+        row = cursor.execute(table.fill(QUERIES[name]), values).fetchone()
+    wanted = (size, None if found.text is None else len(found.text))
+    if row is None or tuple(row) != wanted:
+        raise ExporterError("the server stored another length than was sent")
+
+
+# --- Roll-back ------------------------------------------------------------------------------
+
+
+def restore(conn: Connection, plan: Any) -> int:
+    """Put the snapshot back that the split of a plan replaced; returns its size in bytes.
+
+    The plan stays out of later runs until its reason RESTORED is retried. Raises ExporterError
+    when nothing was kept, or when the plan was changed since: then the newer bytes win.
+    """
+    table = plans.find(conn)
+    with conn.transaction():
+        found = conn.execute(table.fill(QUERIES["find_original"]), {"plan": plan}).fetchone()
+        if found is None:
+            raise ExporterError(
+                f"no split of plan {plan} is on the ledger",
+                hint="see 'exporter jobs status'; the plan is as it always was",
+            )
+        original, size, generation, is_untouched = found
+        if not is_untouched:
+            raise ExporterError(
+                f"plan {plan} was changed after its split",
+                hint="reset it first if the kept snapshot is really the one to have",
+            )
+        conn.execute(table.fill(QUERIES["restore"]), {"plan": plan, "original": original})
+        marked = {"plan": plan, "generation": generation, "source_bytes": size}
+        conn.execute(QUERIES["mark_restored"], marked)
+    return int(size)

@@ -1,0 +1,137 @@
+-- Puts the next plans that may need work on the ledger. What a plan was found to be in this run
+-- stands until the next one; what is in quarantine stays there until its bytes change.
+-- name: enqueue
+WITH found AS (
+    SELECT p.id, p.run_generation, octet_length(p.run_zip_snapshot) AS source_bytes FROM {plans} AS p
+    WHERE p.run_zip_snapshot IS NOT NULL
+      AND (p.run_artifact_layout_version IS NULL OR p.run_artifact_layout_version < 2)
+      AND (%(after)s::uuid IS NULL OR p.id > %(after)s::uuid)
+    ORDER BY p.id LIMIT %(count)s
+), queued AS (
+    INSERT INTO job_items AS i (job, item, generation, status, source_bytes)
+    SELECT 'snapshots', id::text, run_generation, 'pending', source_bytes FROM found
+    ON CONFLICT (job, item, generation) DO UPDATE SET status = 'pending', attempts = 0,
+        lease_id = NULL, outcome = NULL, reason = NULL, notes = '{{}}', changed_at = clock_timestamp()
+    WHERE (i.status IN ('done', 'skipped') AND i.run_id IS DISTINCT FROM %(run_id)s)
+       OR (i.status = 'quarantined' AND i.reason <> 'RESTORED'
+           AND i.source_bytes <> excluded.source_bytes)
+    RETURNING 1
+)
+SELECT (SELECT id FROM found ORDER BY id DESC LIMIT 1), (SELECT count(*) FROM queued)
+
+-- Plans that a run would look at.
+-- name: remaining
+SELECT count(*) FROM {plans} AS p
+WHERE p.run_zip_snapshot IS NOT NULL
+  AND (p.run_artifact_layout_version IS NULL OR p.run_artifact_layout_version < 2)
+  AND NOT EXISTS (SELECT FROM job_items AS i WHERE i.job = 'snapshots' AND i.item = p.id::text
+      AND i.generation = p.run_generation AND i.status = 'quarantined'
+      AND i.source_bytes = octet_length(p.run_zip_snapshot))
+
+-- name: pending
+SELECT p.id::text, p.run_generation FROM {plans} AS p
+WHERE p.run_zip_snapshot IS NOT NULL
+  AND (p.run_artifact_layout_version IS NULL OR p.run_artifact_layout_version < 2)
+  AND (%(after)s::uuid IS NULL OR p.id > %(after)s::uuid)
+  AND NOT EXISTS (SELECT FROM job_items AS i WHERE i.job = 'snapshots' AND i.item = p.id::text
+      AND i.generation = p.run_generation AND i.status = 'quarantined'
+      AND i.source_bytes = octet_length(p.run_zip_snapshot))
+ORDER BY p.id LIMIT %(count)s
+
+-- Facts first: the snapshot comes along only when it is worth its way.
+-- name: read
+SELECT coalesce(p.run_artifact_layout_version >= 2, false), p.run_generation,
+    coalesce(p.state::text IN ('pending', 'processing'), false),
+    octet_length(p.run_zip_snapshot),
+    CASE WHEN p.state::text IN ('pending', 'processing') OR p.run_artifact_layout_version >= 2
+              OR p.run_generation <> %(generation)s
+              OR octet_length(p.run_zip_snapshot) > %(most)s
+         THEN NULL ELSE p.run_zip_snapshot END
+FROM {plans} AS p WHERE p.id = %(item)s::uuid
+
+-- name: lock
+SELECT p.id FROM {plans} AS p
+WHERE {unchanged}
+FOR NO KEY UPDATE
+
+-- The row is still the one that was read.
+-- name: unchanged
+p.id = %(item)s::uuid AND p.run_generation = %(generation)s
+  AND (p.run_artifact_layout_version IS NULL OR p.run_artifact_layout_version < 2)
+  AND (p.state IS NULL OR p.state::text NOT IN ('pending', 'processing'))
+  AND octet_length(p.run_zip_snapshot) = %(source_bytes)s
+  AND sha256(p.run_zip_snapshot) = %(source_sha256)s
+
+-- The whole snapshot as it was, without a trip to the client.
+-- name: keep_snapshot
+INSERT INTO artifact_originals (plan_id, generation, kind, sha256, byte_length, body)
+SELECT p.id, %(generation)s, 'snapshot', %(source_sha256)s, %(source_bytes)s, p.run_zip_snapshot
+FROM {plans} AS p WHERE p.id = %(item)s::uuid
+ON CONFLICT ON CONSTRAINT artifact_originals_once DO NOTHING
+
+-- name: keep_member
+INSERT INTO artifact_originals (plan_id, generation, kind, member_path, sha256, byte_length, body)
+VALUES (%(item)s::uuid, %(generation)s, %(kind)s, %(path)s, %(sha256)s, %(byte_length)s, %(body)s)
+ON CONFLICT ON CONSTRAINT artifact_originals_once DO NOTHING
+
+-- name: keep_blob
+INSERT INTO artifact_blobs (sha256, encoding, byte_length, body)
+VALUES (%(sha256)s, 'gzip', %(byte_length)s, %(body)s)
+ON CONFLICT (sha256) DO NOTHING
+
+-- Without a log in the archive the log columns stay as they are: a log that was purged on
+-- purpose does not come back, and one that stands there is not lost.
+-- name: write_clean
+UPDATE {plans} AS p SET run_artifact_layout_version = 2,
+    run_activity_overview_json = coalesce(%(overview)s, CASE
+        WHEN p.run_activity_overview_json::text = 'null' THEN NULL
+        ELSE p.run_activity_overview_json END)
+WHERE p.id = %(item)s::uuid
+RETURNING octet_length(p.run_zip_snapshot), NULL::bigint
+
+-- name: write_without_log
+UPDATE {plans} AS p SET run_artifact_layout_version = 2, run_zip_snapshot = %(snapshot)s,
+    run_activity_overview_json = coalesce(%(overview)s, CASE
+        WHEN p.run_activity_overview_json::text = 'null' THEN NULL
+        ELSE p.run_activity_overview_json END)
+WHERE p.id = %(item)s::uuid
+RETURNING octet_length(p.run_zip_snapshot), NULL::bigint
+
+-- name: write_split
+UPDATE {plans} AS p SET run_artifact_layout_version = 2, run_zip_snapshot = %(snapshot)s,
+    run_track_activity_jsonl = %(log)s, run_track_activity_bytes = %(log_bytes)s,
+    run_track_activity_encoding = %(encoding)s, run_track_activity_ref = %(ref)s,
+    run_activity_overview_json = coalesce(%(overview)s, CASE
+        WHEN p.run_activity_overview_json::text = 'null' THEN NULL
+        ELSE p.run_activity_overview_json END)
+WHERE p.id = %(item)s::uuid
+RETURNING octet_length(p.run_zip_snapshot), octet_length(p.run_track_activity_jsonl)
+
+-- Back to what it was before the split.
+-- name: restore
+UPDATE {plans} AS p SET run_zip_snapshot = o.body, run_track_activity_jsonl = NULL,
+    run_track_activity_bytes = NULL, run_track_activity_encoding = NULL,
+    run_track_activity_ref = NULL, run_activity_overview_json = NULL,
+    run_artifact_layout_version = NULL
+FROM artifact_originals AS o
+WHERE p.id = %(plan)s AND o.original_id = %(original)s AND o.plan_id = p.id
+RETURNING octet_length(p.run_zip_snapshot)
+
+-- The snapshot that the last split of a plan kept, and whether the plan is as that split left it.
+-- name: find_original
+SELECT o.original_id, o.byte_length, i.generation,
+    p.run_generation = i.generation AND p.run_artifact_layout_version >= 2
+      AND octet_length(p.run_zip_snapshot) = i.result_bytes
+      AND sha256(p.run_zip_snapshot) = i.result_sha256
+FROM job_items AS i
+JOIN artifact_originals AS o ON o.plan_id = i.item::uuid AND o.generation = i.generation
+    AND o.kind = 'snapshot' AND o.sha256 = i.source_sha256
+JOIN {plans} AS p ON p.id = i.item::uuid
+WHERE i.job = 'snapshots' AND i.item = %(plan)s::text AND i.status = 'done'
+ORDER BY i.generation DESC LIMIT 1
+
+-- Kept out of later runs until somebody asks for it.
+-- name: mark_restored
+UPDATE job_items SET status = 'quarantined', outcome = 'QUARANTINED', reason = 'RESTORED',
+    source_bytes = %(source_bytes)s, changed_at = clock_timestamp()
+WHERE job = 'snapshots' AND item = %(plan)s::text AND generation = %(generation)s
