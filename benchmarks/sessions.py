@@ -11,7 +11,7 @@ the imported one under other ids, because an export reads roll-ups and finished 
 from __future__ import annotations
 
 import argparse
-import json
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.archives import big_archive
+from benchmarks.origin import filled_origin, time_export
 from benchmarks.process import EXPORTER, Cost, median_of, run, table
 from exporter.db import connect, server
 from exporter.exports.sessions import Request, open_export
@@ -202,8 +203,7 @@ def _copy_children(conn: psycopg.Connection[Any], table_name: str) -> bytes:
 def page_milliseconds(bench: Bench, url: str) -> tuple[float, float]:
     """(first page, resumed page) of 500, within one process, and nothing but the page."""
     with bench.connected(url) as conn:
-        following = json.dumps(_page(conn, "")[1]["cursor"]["next"])
-        cursor = json.loads(following)
+        cursor = _page(conn, "")[1]["cursor"]["next"]
         first = median_of(4 * RUNS, lambda: _page(conn, "")[0])
         resumed = median_of(4 * RUNS, lambda: _page(conn, cursor)[0])
     return first * 1000, resumed * 1000
@@ -253,6 +253,29 @@ def size_figures(bench: Bench) -> list[Row]:
     ]
 
 
+def origin_figures(bench: Bench) -> list[Row]:
+    """The same export by agentsview itself, from the archive that ours was imported from."""
+    flags = ("--all", "--include-one-shot", "--include-automated")
+    origin = filled_origin(bench.folder / "origin", bench.size(5_000), 20)
+    try:
+        theirs = statistics.median(
+            time_export(origin, *flags, "--format", "ndjson")[0] for _ in range(3)
+        )
+    finally:
+        origin.stop()
+    url = bench.database("of_origin")
+    bench.exporter(url, "import", "agentsview", str(origin.archive), "--quiet")
+    ours = median_of(RUNS, lambda: bench.exporter(url, "sessions", "--ndjson", *flags).seconds)
+    return [
+        (
+            "--all against agentsview",
+            ">= 10 x",
+            f"{theirs / ours:.1f} x",
+            f"{bench.size(5_000):,} sessions: {theirs:.2f} s there, {ours:.2f} s here",
+        )
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0)
@@ -262,7 +285,8 @@ def main() -> None:
         bench = Bench(Path(name), scale)
         try:
             url = bench.database("imported")
-            rows = import_figures(bench, url) + export_figures(bench, url) + size_figures(bench)
+            rows = import_figures(bench, url) + export_figures(bench, url)
+            rows += origin_figures(bench) + size_figures(bench)
         finally:
             server.stop(bench.settings.home)
     print(table(rows))

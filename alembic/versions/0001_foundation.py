@@ -26,7 +26,8 @@ CREATE TABLE archive (
     revision_token  uuid NOT NULL DEFAULT gen_random_uuid(),
     created_at      timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT archive_database_id_is_uuid
-        CHECK (database_id ~ '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$'),
+        CHECK (database_id ~ '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}'
+                             '-[89ab][0-9a-f]{3}-[0-9a-f]{12}$'),
     CONSTRAINT archive_cursor_secret_length CHECK (octet_length(cursor_secret) = 32),
     CONSTRAINT archive_revision_counts_up CHECK (revision >= 0)
 )

@@ -21,7 +21,7 @@ from exporter.settings import Settings
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from exporter.core.calendar import Range, Request
+    from exporter.core.calendar import Range
     from exporter.exports.activity_report import Report, Selection
 
 _AUTOMATION: Final = ("all", "interactive", "automated")

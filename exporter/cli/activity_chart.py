@@ -74,12 +74,15 @@ def _draw_marks(axes: Any, head: Mapping[str, Any], zone: ZoneInfo) -> None:
     axes.set_ylim(0, max(1, peak["agents"]) * 1.25)
     if peak["at"] is not None:
         at = _moment(peak["at"], zone)
+        start, end = (_moment(head[name], zone) for name in ("range_start", "range_end"))
+        place = (at - start) / (end - start)
         axes.annotate(
             f"peak: {peak['agents']} at {at:%d %b %H:%M}",
             (at, peak["agents"]),
             xytext=(0, 9),
             textcoords="offset points",
-            ha="center",
+            # Text about a peak near an edge stays inside.
+            ha="left" if place < 0.1 else "right" if place > 0.9 else "center",
             arrowprops={"arrowstyle": "-|>", "color": "#333333"},
         )
     if head["partial"]:
@@ -108,7 +111,7 @@ def _label(axes: Any, head: Mapping[str, Any], zone: ZoneInfo) -> None:
     axes.set_xlim(start, end)
     locator = AutoDateLocator(tz=zone)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone, show_offset=False))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(f"most agents at once, per {_bucket_name(head)}")
     axes.grid(axis="y", color="#dddddd")

@@ -47,7 +47,7 @@ def contract() -> None:
 )
 @json_option
 def list_(as_json: bool) -> None:
-    """List every surface: its versions, schemas, digests, and since when."""
+    """List every surface, its versions and digests."""
     from exporter.contracts import schema
     from exporter.contracts.surfaces import SURFACES
 
@@ -72,7 +72,10 @@ def list_(as_json: bool) -> None:
 @click.option("--example", is_flag=True, help="Print a document that follows the schema instead.")
 @click.option("--strict", is_flag=True, help="Print the form in which every object is closed.")
 def show(surface: str, schema_version: int | None, example: bool, strict: bool) -> None:
-    """Print the schema of SURFACE, byte for byte as published."""
+    """Print the schema of SURFACE as published.
+
+    Byte for byte, so that its digest is the one that "exporter contract list" tells.
+    """
     from exporter.contracts import schema
     from exporter.contracts.surfaces import find
 
@@ -106,11 +109,12 @@ def show(surface: str, schema_version: int | None, example: bool, strict: bool) 
 def validate(
     file: str, surface: str | None, schema_version: int | None, strict: bool, as_json: bool
 ) -> int:
-    """Check FILE, or stdin for "-": JSON or NDJSON of any size.
+    """Check FILE against its contract.
 
-    Every violation is told with its line, its JSON pointer and the rule, never with a value. In
-    NDJSON the pointer begins at the line. With --json each is an object on a line of its own, and
-    the last line sums up. Exit 3 when there are any.
+    FILE is JSON or NDJSON of any size, or "-" for stdin. Every violation is told with its line,
+    its JSON pointer and the rule, never with a value. In NDJSON the pointer begins at the line.
+    With --json each is an object on a line of its own, and the last line sums up. Exit 3 when
+    there are any.
     """
     from exporter.contracts.surfaces import find
     from exporter.contracts.validate import Validation
@@ -171,7 +175,9 @@ def _print_summary(validation: Validation, count: int, as_json: bool) -> None:
 @click.argument("new", metavar="NEW")
 @json_option
 def diff(old: str, new: str, as_json: bool) -> int:
-    """Say what changed from OLD to NEW, two schemas or two documents, and how much it hurts.
+    """Say what changed from OLD to NEW.
+
+    Both are schemas, or both are documents. Each change is told with how much it hurts.
 
     breaking: a reader of OLD may fail. risky: a reader may, or files that were kept do not fit any
     more. additive: a reader need not care. Of documents only what the contract decides is compared,
@@ -243,7 +249,7 @@ def _change_facts(change: Change) -> dict[str, render.Cell]:
 @click.option("--update", is_flag=True, help="Make goldens, tables and the manifest anew instead.")
 @json_option
 def check(database_url: str | None, update: bool, as_json: bool) -> int:
-    """Check, in a checkout, that nothing promised is broken: what CI runs.
+    """Check a checkout before a release, as CI does.
 
     Released files are as released, schemas only grew, code, documentation and schemas agree, and
     every golden document comes out of its seed again. Exit 3 when anything is wrong.
@@ -252,6 +258,8 @@ def check(database_url: str | None, update: bool, as_json: bool) -> int:
     from exporter.contracts import release
 
     root = _checkout()
+    if update and os.environ.get("CI"):
+        raise BadInput("--update", "no machine decides on a contract", accepted="a person's run")
     with reproducer(database_url) as reproduce:
         if update:
             return _update(root, reproduce, as_json)
@@ -278,8 +286,6 @@ def _update(root: Path, reproduce: Any, as_json: bool) -> int:
     from exporter import __version__
     from exporter.contracts import release
 
-    if os.environ.get("CI"):
-        raise BadInput("--update", "no machine decides on a contract", accepted="a person's run")
     changed = release.update(root, __version__, reproduce)
     if as_json:
         render.print_json({"changed": changed})

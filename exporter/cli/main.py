@@ -31,6 +31,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "activity": ("exporter.cli.activity:activity", "Report when agents were at work, v1."),
     "import": ("exporter.cli.importing:import_group", "Bring an archive of another program in."),
     "contract": ("exporter.cli.contract:contract", "Show published forms, and check files."),
+    "backfill": ("exporter.cli.backfill:backfill", "Bring old rows into today's shape."),
+    "jobs": ("exporter.cli.jobs:jobs", "Show what jobs did, and their quarantine."),
+    "artifacts": ("exporter.cli.artifacts:artifacts", "Read and check what a run left behind."),
     "pricing": ("exporter.cli.pricing:pricing", "Bring prices in, show which are in force."),
     "identity": ("exporter.cli.identity:identity", "Show what identifies remotes and projects."),
 }

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -50,8 +51,7 @@ def _place(database_url: str | None, folder: Path) -> Iterator[Settings]:
     from exporter.db import server
 
     if database_url:
-        with _scratch_schema(load(database_url, environ={})) as settings:
-            yield settings
+        yield load(database_url, environ={})
         return
     try:
         yield load(server.start(folder / "pg", _SERVER_OPTIONS), environ={})
@@ -75,7 +75,12 @@ def _scratch_schema(settings: Settings) -> Iterator[Settings]:
 
 
 def _outputs(golden: Path, settings: Settings, folder: Path) -> Mapping[str, bytes]:
-    """What the commands of a folder print of its seed."""
+    """What the commands of a folder print of its seed, with nobody else's data beside it."""
+    with _scratch_schema(settings) as scratch:
+        return _outputs_of(golden, scratch, folder)
+
+
+def _outputs_of(golden: Path, settings: Settings, folder: Path) -> Mapping[str, bytes]:
     from exporter.db import connect, migrate
 
     source = folder / f"{secrets.token_hex(4)}.db"
@@ -87,7 +92,9 @@ def _outputs(golden: Path, settings: Settings, folder: Path) -> Mapping[str, byt
         conn.execute((golden / "archive.sql").read_bytes())
     _run(settings, golden, "import", "agentsview", str(source), "--quiet")
     commands = json.loads((golden / COMMANDS).read_bytes())
-    return {name: _run(settings, golden, *arguments) for name, arguments in commands.items()}
+    with ThreadPoolExecutor(2) as pool:
+        outputs = pool.map(lambda line: _run(settings, golden, *line), commands.values())
+        return dict(zip(commands, outputs, strict=True))
 
 
 def _run(settings: Settings, golden: Path, *arguments: str) -> bytes:

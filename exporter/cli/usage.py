@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
@@ -211,9 +213,18 @@ def _write(report: Report, framing: str, out: IO[bytes], given: dict[str, Any]) 
     if framing == "human":
         from exporter.cli import usage_view
 
-        on_terminal = not given["output"] and sys.stdout.isatty()
-        show = usage_view.terminal_table if on_terminal else usage_view.plain_table
-        out.write(show(report, breakdown=given["breakdown"]).encode("utf-8", "replace"))
+        breakdown = given["breakdown"]
+        # Who asks for the format by name gets the contract's own table everywhere.
+        if given["output"] or given["output_format"] or not sys.stdout.isatty():
+            page = usage_view.plain_table(report, breakdown=breakdown)
+        else:
+            page = usage_view.terminal_table(
+                report,
+                breakdown=breakdown,
+                width=shutil.get_terminal_size().columns,
+                colours="NO_COLOR" not in os.environ,
+            )
+        out.write(page.encode("utf-8", "replace"))
         return
     check = None
     if given["validate"]:

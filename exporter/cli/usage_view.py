@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exporter.cli.render import one_line
 
@@ -14,8 +13,12 @@ if TYPE_CHECKING:
 
 TITLES: Final = ("DATE", "INPUT", "OUTPUT", "CACHE_CR", "CACHE_RD", "COST", "MODELS")
 _FIELDS: Final = ("inputTokens", "outputTokens", "cacheCreationTokens", "cacheReadTokens")
+_WIDE_TITLES: Final = ("DATE", "COST", "INPUT", "OUTPUT", "CACHE CR", "CACHE RD")
 _LONGEST_BAR: Final = 40
-_SHORTEST_BAR: Final = 4
+#: Cells that a bar or a list of models needs to say something.
+_USEFUL: Final = 10
+#: Terminal codes of a model's line and of the total.
+_STYLES: Final = ("2", "1")
 #: Eighths of a character cell, from none to seven.
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
@@ -47,48 +50,79 @@ def _cells(name: str, sums: Mapping[str, Any], models: str) -> tuple[str, ...]:
 # -- on a terminal ------------------------------------------------------------------------------
 
 
-def terminal_table(report: Report, *, breakdown: bool, width: int | None = None) -> str:
+class _Layout(NamedTuple):
+    """Which columns a terminal has room for, in character cells."""
+
+    #: Widths of the columns that are shown, from DATE on.
+    sizes: list[int]
+    bar: int
+    #: What is left for the models; 0 where they are not shown.
+    models: int
+
+
+def terminal_table(report: Report, *, breakdown: bool, width: int, colours: bool) -> str:
     """The same with grouped numbers to the right, and a bar for the cost of each day.
 
-    It keeps within ``width`` columns, by default those of the terminal: bar, models and counters
-    give way in this order. NO_COLOR leaves the colours out.
+    It keeps within ``width`` cells: models, then counters give way to what was spent.
     """
-    import io
-
-    from rich.console import Console
-
-    width = width or shutil.get_terminal_size().columns
-    page = io.StringIO()
-    Console(file=page, width=width, force_terminal=True).print(_table(report, breakdown, width))
-    return page.getvalue()
-
-
-def _table(report: Report, breakdown: bool, width: int) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    counters = 4 if width >= 100 else 2 if width >= 64 else 0
-    models = width >= 120
-    bar = max(0, min(_LONGEST_BAR, width - 28 - 14 * counters - (36 if models else 0)))
+    entries = [*_entries(report, breakdown), ("TOTAL", report.totals, "")]
+    rows = [_wide_cells(name, sums) for name, sums, _ in entries]
+    layout = _layout([_WIDE_TITLES, *rows], width)
     most = max((float(day["totalCost"]) for day in report.daily), default=0.0)
-    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
-    table.add_column("DATE", "TOTAL", no_wrap=True)
-    table.add_column("COST", money(report.totals["totalCost"]), justify="right", no_wrap=True)
-    if bar >= _SHORTEST_BAR:
-        table.add_column("", "", no_wrap=True, width=bar, style="cyan")
-    for title, field in list(zip(TITLES[1:5], _FIELDS, strict=True))[:counters]:
-        total = f"{report.totals[field]:,}"
-        table.add_column(title.replace("_", " "), total, justify="right", no_wrap=True)
-    if models:
-        table.add_column("MODELS", "", no_wrap=True, overflow="ellipsis")
-    for name, sums, names in _entries(report, breakdown):
-        cells = [Text(name), Text(money(sums.get("totalCost", sums.get("cost"))))]
-        if bar >= _SHORTEST_BAR:
-            cells.append(Text(drawn_bar(float(sums.get("totalCost", 0)), most, bar)))
-        cells += [Text(f"{sums[field]:,}") for field in _FIELDS[:counters]]
-        style = None if "totalCost" in sums else "dim"
-        table.add_row(*cells, *([Text(names)] if models else []), style=style)
-    return table
+    titles = _aligned(_WIDE_TITLES, layout) + " " * (layout.bar + 4)
+    lines = [_painted((titles + "MODELS" * bool(layout.models)).rstrip(), "1", colours)]
+    for row, (_, sums, models) in zip(rows, entries, strict=True):
+        is_day = "modelsUsed" in sums
+        bar = drawn_bar(float(sums["totalCost"]), most, layout.bar) if is_day else ""
+        told = _shortened(models, layout.models) if layout.models else ""
+        bar = _painted(bar, "36", colours) + " " * (layout.bar - len(bar) if told else 0)
+        numbers = _painted(
+            _aligned(row, layout), "" if is_day else _STYLES[row[0] == "TOTAL"], colours
+        )
+        lines.append("  ".join(part for part in (numbers, bar, told) if part.strip()))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _wide_cells(name: str, sums: Mapping[str, Any]) -> list[str]:
+    cost = sums["cost"] if "cost" in sums else sums["totalCost"]
+    return [name, money(cost), *(f"{sums[field]:,}" for field in _FIELDS)]
+
+
+def _layout(rows: Sequence[Sequence[str]], width: int) -> _Layout:
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    # Counters go in pairs: tokens of the caches, then all.
+    shown = next((n for n in (6, 4) if _span(sizes[:n]) + 2 + _USEFUL <= width), 2)
+    room = max(0, width - _span(sizes[:shown]) - 2)
+    if shown == len(sizes) and room >= 3 * _USEFUL:
+        bar = min(_LONGEST_BAR, room // 3)
+        return _Layout(sizes, bar, room - bar - 2)
+    return _Layout(sizes[:shown], min(_LONGEST_BAR, room), 0)
+
+
+def _span(sizes: Sequence[int]) -> int:
+    return sum(sizes) + 2 * (len(sizes) - 1)
+
+
+def _aligned(cells: Sequence[str], layout: _Layout) -> str:
+    """The first cell to the left, numbers to the right."""
+    first, *numbers = zip(cells, layout.sizes, strict=False)
+    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(size) for cell, size in numbers)])
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _painted(text: str, style: str, colours: bool) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m" if colours and style and text else text
+
+
+def drawn_bar(value: float, most: float, width: int) -> str:
+    """A bar of at most ``width`` cells, in eighths of one; anything above nothing is seen."""
+    if value <= 0 or most <= 0 or width <= 0:
+        return ""
+    eighths = max(1, round(value / most * width * 8))
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
 
 
 def _entries(report: Report, breakdown: bool) -> Iterator[tuple[str, Mapping[str, Any], str]]:
@@ -97,11 +131,3 @@ def _entries(report: Report, breakdown: bool) -> Iterator[tuple[str, Mapping[str
         yield day["date"], day, ", ".join(one_line(name) for name in day["modelsUsed"])
         for model in day["modelBreakdowns"] if breakdown else ():
             yield "  " + one_line(model["modelName"]), model, ""
-
-
-def drawn_bar(value: float, most: float, width: int) -> str:
-    """A bar of at most ``width`` cells, in eighths of one; anything above nothing is seen."""
-    if value <= 0 or most <= 0:
-        return ""
-    eighths = max(1, round(value / most * width * 8))
-    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()

@@ -61,7 +61,8 @@ SELECT k.project, k.agent, u.at, u.day_text, u.model_id, u.is_reported,
     u.cache_read_input_tokens, u.reported_cost
 FROM usage_slots AS u JOIN ({kept}) AS k USING (session_key)
 WHERE {in_range}
-{ranked}{billed}
+{ranked}
+{billed}
 
 -- name: ranked_survivors
 UNION ALL
@@ -131,9 +132,10 @@ GROUP BY k.project, k.agent
 -- name: ranked_sessions
 UNION ALL SELECT u.session_key FROM ({ranked}) AS u
 
--- Whether any row must be ranked at all.
--- name: has_repeated_keys
-SELECT EXISTS (SELECT FROM repeated_keys)
+-- Whether any row must be ranked, and whether there is any billing line: a branch of a statement
+-- that finds nothing still keeps PostgreSQL from sharing the work out.
+-- name: what_there_is
+SELECT EXISTS (SELECT FROM repeated_keys), EXISTS (SELECT FROM billing_rows)
 
 -- name: model_names
 SELECT model_id, name FROM models

@@ -63,6 +63,9 @@ class Job(Protocol):
     def is_exclusive(self) -> bool:
         """Whether one worker does all of it, because its rows cannot be claimed one by one."""
 
+    def forget(self) -> None:
+        """Look tables up again: their owner may have renamed them."""
+
     def prepare(self, conn: Connection) -> None:
         """Get ready, once per run, before any worker starts."""
 

@@ -93,7 +93,6 @@ VALUES (%(job)s, %(item)s, 'quarantined', 'QUARANTINED', %(reason)s, %(facts)s::
 ON CONFLICT (job, item, generation) DO UPDATE SET status = 'quarantined',
     outcome = 'QUARANTINED', reason = excluded.reason, facts = excluded.facts,
     run_id = excluded.run_id, changed_at = clock_timestamp()
-WHERE (i.status, i.reason, i.facts) IS DISTINCT FROM ('quarantined', excluded.reason, excluded.facts)
 
 -- name: jobs
 SELECT j.job, j.state, j.finished_at, j.counts,

@@ -92,6 +92,11 @@ class Split:
     encoding: str | None = None
     originals: list[Kept] = field(repr=False, default_factory=list)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the new snapshot, 0 when there is none."""
+        return len(self.snapshot) if self.snapshot is not None else 0
+
 
 # --- Taking apart ---------------------------------------------------------------------------
 
@@ -151,7 +156,7 @@ def _read(reader: runzip.LogReader, *, as_text: bool) -> bytearray | None:
 
 
 def _gzip(archive: runzip.Archive, facts: runzip.LogFacts) -> bytes:
-    """The log as one gzip file: its own packed bytes, or packed anew where gzip lacks the method."""
+    """The log as one gzip file: its packed bytes as they are, where gzip knows their method."""
     framed = runzip.gzip_frame(archive, facts)
     if framed is not None:
         return b"".join(framed)
@@ -170,9 +175,16 @@ def _originals(
     *,
     is_exact: bool,
 ) -> list[Kept]:
-    """What the new row does not hold; a log that is stored exactly needs no second copy."""
+    """What the new row does not hold; a log that is stored exactly needs no second copy.
+
+    The log itself has no path here, which tells it from further files of its name.
+    """
     return [
-        Kept(found.kind, found.member.path, b"".join(runzip.read_member(archive, found.member)))
+        Kept(
+            found.kind,
+            "" if found.member is archive.log else found.member.path,
+            b"".join(runzip.read_member(archive, found.member)),
+        )
         for found in runzip.originals(archive, report, facts)
         if found.member.entry.plain_size <= MEMBER_MAX_BYTES
         and not (is_exact and found.member is archive.log)
@@ -201,6 +213,9 @@ class SnapshotSplit:
         if self._table is None:
             self._table = plans.find(conn)
         return self._table
+
+    def forget(self) -> None:
+        self._table = None
 
     def prepare(self, conn: Connection) -> None:
         plans.make_index(conn, self.table(conn))
@@ -235,36 +250,31 @@ class SnapshotSplit:
         return ledger.read_back(conn, lease, unit)
 
     def preview(self, conn: Connection, unit: Item) -> Tally:
-        outcome, data = self._read(conn, unit)
-        if outcome is None and data is not None:
-            try:
-                found = split(data, self.log_storage, self.inline_max_bytes)
-            except Refusal as refusal:
-                outcome = refusal.outcome
-            else:
-                new = len(found.snapshot) if found.snapshot is not None else len(data)
-                return Tally({found.outcome: 1}, len(data), new)
-        return Tally({outcome or Outcome.SKIPPED_CHANGED: 1})
+        outcome, data, size = self._read(conn, unit)
+        if outcome is not None:
+            return Tally({outcome: 1})
+        try:
+            found = self._split(data, size)
+        except Refusal as refusal:
+            return Tally({refusal.outcome: 1}, size)
+        return Tally({found.outcome: 1}, size, size if found.snapshot is None else found.size)
 
     def perform(self, conn: Connection, lease: Lease, unit: Item) -> Tally:
         started = time.monotonic()
         if unit.attempts > MOST_ATTEMPTS:
             return self.refuse(conn, lease, unit, "INTERNAL", {"attempts": unit.attempts})
-        outcome, data = self._read(conn, unit)
-        if outcome is not None or data is None:
-            return self._skip(conn, lease, unit, outcome or Outcome.SKIPPED_CHANGED)
-        digest = hashlib.sha256(data).digest()
-        source = {"source_bytes": len(data), "source_sha256": digest}
+        outcome, data, size = self._read(conn, unit)
+        if outcome is not None:
+            return self._skip(conn, lease, unit, outcome)
+        digest = hashlib.sha256(data).digest() if data else None
+        source = {"source_bytes": size, "source_sha256": digest}
         try:
-            found = split(data, self.log_storage, self.inline_max_bytes)
+            found = self._split(data, size)
         except Refusal as refusal:
-            if refusal.outcome is not Outcome.QUARANTINED:
-                return self._skip(conn, lease, unit, refusal.outcome)
             return self._quarantine(conn, lease, unit, refusal.code, refusal.facts, source)
-        size = len(data)
-        if found.outcome is not Outcome.CLEAN:
-            # Both at once would be the peak of the worker's memory.
-            del data
+        # Source and result at once would be the peak of the worker's memory.
+        del data
+        assert digest is not None
         try:
             return self._write(conn, lease, unit, found, size, digest, started)
         except _Changed:
@@ -280,25 +290,25 @@ class SnapshotSplit:
         source = {"source_bytes": row[3] if row else None}
         return self._quarantine(conn, lease, unit, reason, facts, source)
 
-    def _read(self, conn: Connection, unit: Item) -> tuple[Outcome | None, bytes | None]:
-        """The snapshot, or why it is not to be touched."""
-        parameters = {
-            "item": unit.item,
-            "generation": unit.generation,
-            "most": runzip.LIMITS.archive_bytes,
-        }
+    def _read(self, conn: Connection, unit: Item) -> tuple[Outcome | None, bytes | None, int]:
+        """The snapshot and its size, or why it is not to be touched; no bytes if too large."""
+        most = runzip.LIMITS.archive_bytes
+        parameters = {"item": unit.item, "generation": unit.generation, "most": most}
         with conn.cursor(binary=True) as cursor:
             statement = self.table(conn).fill(QUERIES["read"])
             row = cursor.execute(statement, parameters).fetchone()
         if row is None or row[0] or row[1] != unit.generation:
-            return Outcome.SKIPPED_CHANGED, None
+            return Outcome.SKIPPED_CHANGED, None, 0
         if not row[3]:
-            return Outcome.SKIPPED_NO_SOURCE, None
+            return Outcome.SKIPPED_NO_SOURCE, None, 0
         if row[2]:
-            return Outcome.SKIPPED_BUSY, None
-        if row[3] > runzip.LIMITS.archive_bytes:
-            raise Refusal(runzip.Reason.ZIP_BOMB, {"bytes": row[3]})
-        return None, row[4]
+            return Outcome.SKIPPED_BUSY, None, 0
+        return None, row[4], row[3]
+
+    def _split(self, data: bytes | None, size: int) -> Split:
+        if data is None:
+            raise Refusal(runzip.Reason.ZIP_BOMB, {"bytes": size})
+        return split(data, self.log_storage, self.inline_max_bytes)
 
     def _skip(self, conn: Connection, lease: Lease, unit: Item, outcome: Outcome) -> Tally:
         with conn.transaction():
@@ -352,7 +362,6 @@ def _keep(conn: Connection, parameters: Mapping[str, Any], found: Split) -> None
             QUERIES["keep_member"],
             {**parameters, "kind": kept.kind, "path": kept.path, "sha256": digest,
              "byte_length": len(kept.body), "body": kept.body},
-            binary=True,
         )  # fmt: skip
     if found.packed is not None:
         blob = {
@@ -387,9 +396,9 @@ def _update(
         "log": None if found.text is None else Utf8(found.text), "log_bytes": found.log_bytes,
         "encoding": found.encoding, "ref": _reference(found),
     }  # fmt: skip
-    with conn.cursor() as cursor:
-        cursor.adapters.register_dumper(Utf8, _Utf8Dumper)
-        row = cursor.execute(table.fill(QUERIES[name]), values).fetchone()
+    # A dumper that comes after the cursor is ignored, and the text would arrive as hex.
+    conn.adapters.register_dumper(Utf8, _Utf8Dumper)
+    row = conn.execute(table.fill(QUERIES[name]), values).fetchone()
     wanted = (size, None if found.text is None else len(found.text))
     if row is None or tuple(row) != wanted:
         raise ExporterError("the server stored another length than was sent")

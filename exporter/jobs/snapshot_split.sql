@@ -12,21 +12,23 @@ WITH found AS (
     SELECT 'snapshots', id::text, run_generation, 'pending', source_bytes FROM found
     ON CONFLICT (job, item, generation) DO UPDATE SET status = 'pending', attempts = 0,
         lease_id = NULL, outcome = NULL, reason = NULL, notes = '{{}}', changed_at = clock_timestamp()
-    WHERE (i.status IN ('done', 'skipped') AND i.run_id IS DISTINCT FROM %(run_id)s)
+    WHERE (i.status IN ('done', 'skipped') AND i.run_id IS DISTINCT FROM %(run_id)s
+           AND (i.outcome <> 'SKIPPED_NO_SOURCE' OR excluded.source_bytes > 0))
        OR (i.status = 'quarantined' AND i.reason <> 'RESTORED'
            AND i.source_bytes <> excluded.source_bytes)
     RETURNING 1
 )
 SELECT (SELECT id FROM found ORDER BY id DESC LIMIT 1), (SELECT count(*) FROM queued)
 
--- Plans that a run would look at.
+-- Plans that a run would look at: not those in quarantine, nor empty ones seen as such.
 -- name: remaining
 SELECT count(*) FROM {plans} AS p
 WHERE p.run_zip_snapshot IS NOT NULL
   AND (p.run_artifact_layout_version IS NULL OR p.run_artifact_layout_version < 2)
   AND NOT EXISTS (SELECT FROM job_items AS i WHERE i.job = 'snapshots' AND i.item = p.id::text
-      AND i.generation = p.run_generation AND i.status = 'quarantined'
-      AND i.source_bytes = octet_length(p.run_zip_snapshot))
+      AND i.generation = p.run_generation
+      AND (i.status = 'quarantined' AND i.source_bytes = octet_length(p.run_zip_snapshot)
+           OR i.outcome = 'SKIPPED_NO_SOURCE' AND octet_length(p.run_zip_snapshot) = 0))
 
 -- name: pending
 SELECT p.id::text, p.run_generation FROM {plans} AS p
@@ -34,8 +36,9 @@ WHERE p.run_zip_snapshot IS NOT NULL
   AND (p.run_artifact_layout_version IS NULL OR p.run_artifact_layout_version < 2)
   AND (%(after)s::uuid IS NULL OR p.id > %(after)s::uuid)
   AND NOT EXISTS (SELECT FROM job_items AS i WHERE i.job = 'snapshots' AND i.item = p.id::text
-      AND i.generation = p.run_generation AND i.status = 'quarantined'
-      AND i.source_bytes = octet_length(p.run_zip_snapshot))
+      AND i.generation = p.run_generation
+      AND (i.status = 'quarantined' AND i.source_bytes = octet_length(p.run_zip_snapshot)
+           OR i.outcome = 'SKIPPED_NO_SOURCE' AND octet_length(p.run_zip_snapshot) = 0))
 ORDER BY p.id LIMIT %(count)s
 
 -- Facts first: the snapshot comes along only when it is worth its way.

@@ -12,6 +12,7 @@ import json
 import signal
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -765,6 +766,107 @@ def test_a48_a_day_whose_midnight_is_skipped_begins_when_the_clock_jumps(report:
     assert found["range_start"] == "2026-03-08T05:00:00Z"
     assert found["range_end"] == "2026-03-09T04:00:00Z"
     assert total(found, "idle_minutes") == [1380]
+
+
+# -- the whole document -------------------------------------------------------------------------
+
+
+def _example(s: Sessions) -> None:
+    day = "2026-09-14"
+
+    def add(name: str, *messages: str, **over: Any) -> None:
+        dated = [f"{kind} {at(clock, day)}" for kind, clock in (m.split() for m in messages)]
+        s.add(name, *dated, **over)
+
+    def use(name: str, ordinal: int, *counts: int) -> None:
+        names = ("input_tokens", "output_tokens", "cache_creation_input_tokens")
+        usage = dict(zip((*names, "cache_read_input_tokens"), counts, strict=True))
+        s.archive.execute(
+            "UPDATE messages SET token_usage = ? WHERE session_id = ? AND ordinal = ?",
+            [json.dumps(usage), name, ordinal],
+        )
+
+    amber = ("u 07:58", "a:aurora-2 08:03", "u 08:04", "a:aurora-2 08:07:30", "a:ember-mini 08:20")
+    add("s-amber", *amber)
+    use("s-amber", 1, 1000, 400, 2000, 10000)
+    use("s-amber", 3, 500, 200, 0, 0)
+    birch = ("u 08:02", "a:ember-mini 08:05:30", "u 08:38", "a:ember-mini 08:44")
+    add("s-birch", *birch, agent="codex", project="tidepool", is_automated=1)
+    use("s-birch", 1, 3000, 900, 0, 0)
+    use("s-birch", 3, 700, 80, 0, 0)
+    add("s-cedar", "u 08:31")
+    s.use("s-cedar", at("08:31", day), "quartz-pro", 700, 0.0625)
+    add("s-dune", "u 08:10", agent="codex", project="tidepool")
+    s.archive.add_price("aurora-2", 3, 15, 3.75, 0.3, updated_at="2026-09-01T06:30:00Z")
+    remote = "git@GitHub.com:evergreen-labs/orchard.git"
+    s.archive.add_observation("orchard", git_remote=remote)
+
+
+def test_the_example_of_a_partial_range(report: Report, tmp_path: Path) -> None:
+    """The second half of the hour has not come; the same archive, later, is a golden document."""
+    report.source(_example)
+    report.set_clock("2026-09-14T08:40:00Z")
+    prices = tmp_path / "prices.toml"
+    prices.write_text(
+        "[custom_model_pricing.ember-mini]\n"
+        "input = 0.5\noutput = 2\ncache_creation = 0.5\ncache_read = 0.05\n"
+    )
+    found = report(
+        *("--preset", "custom", "--from", "2026-09-14T08:00:00Z", "--to", "2026-09-14T09:00:00Z"),
+        *("--bucket", "15m", "--timezone", "Europe/Lisbon", "--custom-prices", str(prices)),
+    )
+    assert found["pricing"]["digest"] == (
+        "sha256:13421cd4ae2e305b1744e45a04a2deaea45eb3268c9989e72be3bdbedeb99f69"
+    )
+    assert found["pricing"]["cost_source"] == "mixed"
+    key = found["projects"]["orchard"]["identity"]["key"]
+    assert key == "sha256:455f0b1f5be06ed993421a685ec1193a932b83619d75eedef2d275ccaf203aad"
+    assert found["projects"]["tidepool"] == {"resolution": "unknown", "identity": None}
+    assert (found["partial"], found["as_of"]) == (True, "2026-09-14T08:40:00Z")
+    assert found["elapsed_bucket_count"] == 3
+    names = ("max_agents", "agent_minutes", "output_tokens", "cost", "automated_at_peak")
+    assert [[x[name] for name in names] for x in found["buckets"]] == [
+        [2, 21, 1500, 0.0273, 1],
+        [0, 0, 0, 0, 0],
+        [1, 2, 700, 0.0625, 1],
+        [0, 0, 0, 0, 0],
+    ]
+    assert found["peak"] == {"agents": 2, "at": "2026-09-14T08:02:00Z"}
+    assert list(found["totals"].values()) == [
+        *(14.5, 25.5, 23, 4, 2, 2, 3, 2200, 0.0898),
+        *(10.5, 12.5, 0.0033, 0.0865, 1, 3),
+    ]
+    shares = {
+        name: [tuple(share.values()) for share in found[f"by_{name}"]]
+        for name in ("project", "model", "agent")
+    }
+    first, second = (12.5, 0.0865, 0, 12.5, 0, 0.0865), (10.5, 0.0033, 10.5, 0, 0.0033, 0)
+    assert shares["project"] == [("orchard", *first), ("tidepool", *second)]
+    assert shares["agent"] == [("claude", *first), ("codex", *second)]
+    assert shares["model"] == [
+        ("ember-mini", 15.5, 0.0033, 10.5, 5, 0.0033, 0),
+        ("aurora-2", 7.5, 0.024, 0, 7.5, 0, 0.024),
+        ("quartz-pro", 0, 0.0625, 0, 0, 0, 0.0625),
+    ]
+    names = ("primary_model", "models", "agent_minutes", "cost", "output_tokens", "timing_quality")
+    assert {row["session_id"]: [row[n] for n in names] for row in found["by_session"]} == {
+        "s-amber": ["aurora-2", ["aurora-2", "ember-mini"], 12.5, 0.024, 600, "timed"],
+        "s-birch": ["ember-mini", ["ember-mini"], 10.5, 0.0033, 900, "timed"],
+        "s-cedar": ["quartz-pro", ["quartz-pro"], None, 0.0625, 700, "untimed"],
+        "s-dune": ["", None, None, 0, 0, "untimed"],
+    }
+    assert [
+        (x["session_id"], *pair)
+        for x, pair in zip(found["intervals"], intervals(found, "2026-09-14"), strict=True)
+    ] == [
+        ("s-amber", "08:00:00", "08:03:00"),
+        ("s-birch", "08:02:00", "08:05:30"),
+        ("s-amber", "08:03:00", "08:04:00"),
+        ("s-amber", "08:04:00", "08:07:30"),
+        ("s-birch", "08:05:30", "08:10:30"),
+        ("s-amber", "08:07:30", "08:12:30"),
+        ("s-birch", "08:38:00", "08:40:00"),
+    ]
 
 
 # -- beyond the cases ---------------------------------------------------------------------------

@@ -1,0 +1,107 @@
+"""``exporter jobs``: what jobs did, what they put in quarantine, and the way back."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import click
+
+from exporter.cli import render
+from exporter.cli.options import database_option, examples, json_option
+from exporter.errors import ExitCode
+from exporter.settings import Settings
+
+
+@click.group(epilog=examples("exporter jobs status", "exporter jobs quarantine"))
+def jobs() -> None:
+    """Show what jobs did, and their quarantine."""
+
+
+@jobs.command(epilog=examples("exporter jobs status", "exporter jobs status --json"))
+@database_option
+@json_option
+def status(settings: Settings, as_json: bool) -> None:
+    """Show every job: its state, its live workers, and how many rows are where."""
+    from exporter.db.connect import session
+    from exporter.jobs import ledger
+
+    with session(settings) as conn:
+        found = ledger.status(conn)
+    if as_json:
+        render.print_json(found)
+        return
+    columns = ("job", "state", "workers", "pending", "leased", "done", "skipped", "quarantined")
+    rows = [
+        [job["job"], job["state"], job["workers"], *(job["items"].get(c, 0) for c in columns[3:])]
+        for job in found
+    ]
+    render.print_table(columns, rows)
+
+
+@jobs.command(
+    epilog=examples("exporter jobs quarantine", "exporter jobs quarantine ZIP_NOT_ZIP --json")
+)
+@click.argument("reason", required=False)
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, metavar="N")
+@database_option
+@json_option
+def quarantine(reason: str | None, limit: int, settings: Settings, as_json: bool) -> int:
+    """List rows that could not be done, with the reason; their bytes are as they were.
+
+    Exits with 3 when there are any.
+    """
+    from exporter.db.connect import session
+    from exporter.jobs import ledger
+
+    with session(settings) as conn:
+        found = ledger.quarantined(conn, reason=reason, limit=limit)
+    if as_json:
+        render.print_json(found)
+    else:
+        rows = [
+            [entry["job"], entry["item"], entry["reason"], _short(entry["facts"])]
+            for entry in found
+        ]
+        render.print_table(("job", "item", "reason", "facts"), rows)
+    return ExitCode.FINDINGS if found else ExitCode.DONE
+
+
+@jobs.command(epilog=examples("exporter jobs retry ZIP_TRUNCATED", "exporter jobs retry RESTORED"))
+@click.argument("reason")
+@database_option
+@json_option
+def retry(reason: str, settings: Settings, as_json: bool) -> None:
+    """Let the next backfill try the plans again that are in quarantine for REASON."""
+    from exporter.db.connect import session
+    from exporter.jobs import ledger
+
+    with session(settings) as conn:
+        count = ledger.requeue(conn, reason)
+    if as_json:
+        render.print_json({"reason": reason, "requeued": count})
+    else:
+        render.print_facts([("requeued", count)])
+
+
+@jobs.command(epilog=examples("exporter jobs restore 6f1c1c0e-2f5a-4a6e-9a57-0c3d8f0f3a11"))
+@click.argument("plan", type=click.UUID, metavar="ID")
+@database_option
+@json_option
+def restore(plan: UUID, settings: Settings, as_json: bool) -> None:
+    """Put back the snapshot that the backfill replaced in plan ID.
+
+    The plan is then as before its split, and stays so until "exporter jobs retry RESTORED".
+    """
+    from exporter.db.connect import session
+    from exporter.jobs.snapshot_split import restore as restore_snapshot
+
+    with session(settings) as conn:
+        size = restore_snapshot(conn, plan)
+    if as_json:
+        render.print_json({"plan": str(plan), "snapshot_bytes": size})
+    else:
+        render.print_facts([("plan", str(plan)), ("snapshot bytes", size)])
+
+
+def _short(facts: dict[str, object]) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(facts.items()))

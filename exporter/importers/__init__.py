@@ -1,0 +1,1 @@
+"""Source archives in, our tables out; a second run over the same source changes nothing."""

@@ -1,0 +1,1 @@
+"""Work that may take hours and may be stopped at any moment."""

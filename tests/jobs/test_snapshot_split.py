@@ -1,0 +1,322 @@
+"""The snapshots backfill, case by case (numbers in the names are those of the acceptance list)."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from exporter.artifacts import store
+from exporter.core import runzip
+from exporter.errors import ExporterError
+from exporter.jobs import ledger
+from exporter.jobs.snapshot_split import SnapshotSplit, restore, split
+from tests.core.test_runzip_builders import (
+    CLEAN, LOG_DATA, LOG_NAME, OVERVIEW_DATA, OVERVIEW_NAME, SNAPSHOT, SYMLINK, Part, build,
+    pack, snapshot,
+)  # fmt: skip
+from tests.jobs.plans import Plans
+
+
+def names(data: bytes) -> list[bytes]:
+    return [member.entry.name for member in runzip.inspect(data).members]
+
+
+def log_part(data: bytes, **odd: Any) -> tuple[Part, ...]:
+    return (SNAPSHOT[0], Part(LOG_NAME, data, **odd), *SNAPSHOT[2:])
+
+
+# --- What becomes of a row ------------------------------------------------------------------
+
+
+def test_a_snapshot_with_a_log_is_split(plans: Plans) -> None:
+    data = snapshot()
+    plan = plans.add(data)
+    summary = plans.run()
+    row = plans.row(plan)
+    assert dict(summary.tally.outcomes) == {"MIGRATED": 1}
+    assert (summary.remaining, summary.is_finished) == (0, True)
+    assert names(row["run_zip_snapshot"]) == [part.name for part in CLEAN]
+    assert row["run_track_activity_jsonl"].encode() == LOG_DATA
+    assert row["run_track_activity_bytes"] == len(LOG_DATA)
+    assert row["run_track_activity_encoding"] == "utf8"
+    assert row["run_track_activity_ref"] is None
+    assert row["run_activity_overview_json"] == {"models": {}, "total_cost": 0.5}
+    assert (row["run_artifact_layout_version"], row["run_generation"]) == (2, 0)
+    assert plans.originals(plan) == [("snapshot", "", data)]
+    runzip.verify(row["run_zip_snapshot"])
+
+
+def test_a_snapshot_without_a_log_keeps_its_bytes(plans: Plans) -> None:
+    data = build(*CLEAN)
+    plan = plans.add(data)
+    assert dict(plans.run().tally.outcomes) == {"CLEAN": 1}
+    row = plans.row(plan)
+    assert row["run_zip_snapshot"] == data
+    assert row["run_activity_overview_json"] == {"models": {}, "total_cost": 0.5}
+    assert (row["run_track_activity_bytes"], row["run_artifact_layout_version"]) == (None, 2)
+    assert plans.originals(plan) == []
+
+
+def test_compact_storage_keeps_the_packed_bytes_in_a_table_of_ours(plans: Plans) -> None:
+    one, other = plans.add(snapshot()), plans.add(snapshot(Part(b"b", b"b")))
+    plans.run(SnapshotSplit("compact"))
+    row = plans.row(one)
+    assert (row["run_track_activity_jsonl"], row["run_track_activity_encoding"]) == (
+        None, "external",
+    )  # fmt: skip
+    assert row["run_track_activity_bytes"] == len(LOG_DATA)
+    with plans.opened() as conn:
+        blobs = conn.execute("SELECT sha256, body FROM artifact_blobs").fetchall()
+        assert len(blobs) == 1, "equal logs are stored once"
+        digest, body = blobs[0]
+        assert hashlib.sha256(body).digest() == digest
+        assert gzip.decompress(body) == LOG_DATA
+        assert pack(LOG_DATA, 8) in body
+        for plan in (one, other):
+            assert b"".join(store.read_log(conn, plan, "test")) == LOG_DATA
+            assert plans.row(plan)["run_track_activity_ref"]["key"] == digest.hex()
+
+
+@pytest.mark.parametrize("method", [0, 8, 12, 14])
+def test_every_method_reads_back_exactly_from_compact_storage(plans: Plans, method: int) -> None:
+    plan = plans.add(build(*log_part(LOG_DATA, method=method)))
+    plans.run(SnapshotSplit("compact"))
+    with plans.opened() as conn:
+        assert b"".join(store.read_log(conn, plan, "test")) == LOG_DATA
+
+
+def test_a_log_beyond_the_inline_limit_is_never_text_a32(plans: Plans) -> None:
+    plan = plans.add(snapshot())
+    plans.run(SnapshotSplit(inline_max_bytes=len(LOG_DATA) - 1))
+    row = plans.row(plan)
+    assert row["run_track_activity_jsonl"] is None
+    assert row["run_track_activity_ref"]["bytes"] == len(LOG_DATA)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [(b"one\0two\n", "onetwo\n"), (b"\xff\xfe\x41", "\ufffd\ufffdA"), (b"", "")],
+    ids=["a04", "a05", "empty"],
+)
+@pytest.mark.parametrize("storage", ["text", "compact"])
+def test_a_log_that_is_no_text_reads_back_exactly(
+    plans: Plans, data: bytes, text: str, storage: Any
+) -> None:
+    plan = plans.add(build(*log_part(data)))
+    plans.run(SnapshotSplit(storage))
+    row = plans.row(plan)
+    assert row["run_track_activity_bytes"] == len(data)
+    if storage == "text":
+        assert row["run_track_activity_jsonl"] == text
+        assert row["run_track_activity_encoding"] == ("utf8-lossy" if data else "utf8")
+    with plans.opened() as conn:
+        assert b"".join(store.read_log(conn, plan, "test")) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"hello", "ZIP_NOT_ZIP"),
+        (snapshot()[:-30], "ZIP_TRUNCATED"),
+        (build(*log_part(LOG_DATA, crc=1)), "LOG_CORRUPT"),
+        (build(*log_part(LOG_DATA, flags=1)), "LOG_ENCRYPTED"),
+        (build(*log_part(LOG_DATA, method=99)), "LOG_METHOD_99"),
+        (build(*CLEAN, Part(b"harmless.json", b"x", local_name=LOG_NAME)), "ZIP_HEADER_MISMATCH"),
+        (build(*CLEAN, Part(LOG_NAME, b"x", listed=False)), "ZIP_HIDDEN_ENTRY"),
+        (build(*CLEAN, replace(CLEAN[0], shares=0)), "ZIP_OVERLAP"),
+        (build(Part(b"inner.zip", snapshot())), "NESTED_ARCHIVE"),
+        (build(Part(LOG_NAME, bytes(50_000_000))), "ZIP_BOMB"),
+    ],
+    ids=["a13", "a40", "a41", "a14", "a55", "a52", "a53", "a54", "a56", "a44"],
+)
+def test_an_odd_archive_is_put_aside_untouched(plans: Plans, data: bytes, reason: str) -> None:
+    plan = plans.add(data)
+    before = plans.row(plan)
+    summary = plans.run()
+    assert dict(summary.tally.outcomes) == {"QUARANTINED": 1}
+    assert plans.item(plan)[:3] == ("quarantined", "QUARANTINED", reason)
+    assert plans.row(plan) == before
+    assert plans.originals(plan) == []
+    with plans.opened() as conn, pytest.raises(ExporterError, match="content_unavailable"):
+        store.download(conn, plan)
+
+
+@pytest.mark.parametrize(
+    ("data", "note", "kept"),
+    [
+        (snapshot(Part(b"a.txt", b"a", crc=1)), "MEMBER_CORRUPT:a.txt", []),
+        (snapshot(Part(LOG_NAME, b"BB")), "DUPLICATE_NAME", [("log", LOG_DATA)]),
+        (snapshot(Part(b"../../x", b"up")), "UNSAFE_NAME", [("member", b"up")]),
+        (snapshot(Part(b"link", b"to", external=SYMLINK)), "SYMLINK", [("member", b"to")]),
+        (snapshot(Part(b"sub/" + LOG_NAME, b"deep")), "MULTI_LOG", [("log", b"deep")]),
+        (snapshot(prefix=b"#!/bin/sh\n" * 5), "PREFIX_BYTES", []),
+        (snapshot(trailing=b"k" * 700), "TRAILING_BYTES", []),
+        (snapshot(Part(b"b.bin", b"b", method=99)), "MEMBER_METHOD_99", []),
+        (build(SNAPSHOT[1], Part(OVERVIEW_NAME, b"[1]")), "OVERVIEW_INVALID", [("overview", b"[1]")]),
+    ],
+    ids=["a42", "a43", "a47", "symlink", "a02", "a50", "a51", "a55", "a06"],
+)  # fmt: skip
+def test_an_odd_archive_is_split_with_a_note(
+    plans: Plans, data: bytes, note: str, kept: list[tuple[str, bytes]]
+) -> None:
+    plan = plans.add(data)
+    plans.run()
+    status, outcome, _, notes = plans.item(plan)
+    assert (status, outcome) == ("done", "MIGRATED")
+    assert note in notes
+    found = [(kind, body) for kind, _, body in plans.originals(plan) if kind != "snapshot"]
+    assert found == kept
+    assert ("snapshot", "", data) in plans.originals(plan)
+    runzip.verify(plans.row(plan)["run_zip_snapshot"])
+
+
+def test_an_empty_archive_is_clean_a57(plans: Plans) -> None:
+    plan = plans.add(build())
+    assert dict(plans.run().tally.outcomes) == {"CLEAN": 1}
+    assert plans.item(plan)[3] == ["EMPTY"]
+    assert plans.row(plan)["run_artifact_layout_version"] == 2
+
+
+def test_rows_in_use_and_rows_without_bytes_are_left_for_later_a39(plans: Plans) -> None:
+    busy = plans.add(snapshot(), "processing")
+    plans.add(b"")
+    plans.add(None)
+    summary = plans.run()
+    assert dict(summary.tally.outcomes) == {"SKIPPED_BUSY": 1, "SKIPPED_NO_SOURCE": 1}
+    assert plans.row(busy)["run_artifact_layout_version"] is None
+    assert not summary.is_finished
+    plans.set(busy, "state", "completed")
+    assert plans.run().tally.outcomes["MIGRATED"] == 1
+
+
+def test_a_purged_log_does_not_come_back_a29(plans: Plans) -> None:
+    plan = plans.add(build(*CLEAN, comment=b"x"))
+    plans.run()
+    assert plans.item(plan)[3] == ["COMMENT_DROPPED"]
+    row = plans.row(plan)
+    assert (row["run_track_activity_jsonl"], row["run_track_activity_bytes"]) == (None, None)
+
+
+def test_null_in_json_becomes_null(plans: Plans) -> None:
+    plan = plans.add(build(SNAPSHOT[1]))
+    plans.set(plan, "run_activity_overview_json", "null")
+    plans.run()
+    with plans.opened() as conn:
+        row = conn.execute("SELECT run_activity_overview_json IS NULL FROM task_item").fetchone()
+    assert row == (True,)
+
+
+# --- Runs -----------------------------------------------------------------------------------
+
+
+def fifty(plans: Plans) -> list[UUID]:
+    kinds = [snapshot(), build(*CLEAN), b"hello", snapshot(Part(b"../x", b"y")), b""]
+    return [plans.add(kinds[n % 5]) for n in range(50)]
+
+
+def test_a_dry_run_counts_as_the_real_run_will_and_writes_nothing_a34(plans: Plans) -> None:
+    fifty(plans)
+    before = plans.all()
+    dry = plans.run(is_dry_run=True)
+    assert plans.all() == before
+    with plans.opened() as conn:
+        assert conn.execute("SELECT count(*) FROM job_items").fetchone() == (0,)
+    assert plans.run().tally.outcomes == dry.tally.outcomes
+
+
+def test_a_second_run_changes_nothing_a35(plans: Plans) -> None:
+    fifty(plans)
+    plans.run()
+    before = plans.all()
+    again = plans.run()
+    assert dict(again.tally.outcomes) == {}
+    assert (again.remaining, again.is_finished) == (0, True)
+    assert plans.all() == before
+
+
+def test_a_limit_stops_and_the_next_run_goes_on(plans: Plans) -> None:
+    fifty(plans)
+    assert plans.run(limit=7).tally.rows == 7
+    with plans.opened() as conn:
+        open_items = conn.execute("SELECT count(*) FROM job_items WHERE status = 'leased'")
+        assert open_items.fetchone() == (0,)
+    assert plans.run().tally.rows == 43
+    assert plans.run().is_finished
+
+
+def test_a_retried_reason_is_tried_again(plans: Plans) -> None:
+    plan = plans.add(b"hello")
+    plans.run()
+    assert plans.run().tally.rows == 0
+    with plans.opened() as conn:
+        assert ledger.requeue(conn, "ZIP_NOT_ZIP") == 1
+        assert ledger.status(conn)[0]["items"] == {"pending": 1}
+    assert plans.run().tally.rows == 1
+    plans.set(plan, "run_zip_snapshot", snapshot())
+    assert dict(plans.run().tally.outcomes) == {"MIGRATED": 1}, "other bytes are looked at again"
+
+
+def test_a_restored_plan_is_as_before_and_stays_so_a58(plans: Plans) -> None:
+    data = snapshot()
+    plan = plans.add(data)
+    before = plans.row(plan)
+    plans.run()
+    with plans.opened() as conn:
+        assert restore(conn, plan) == len(data)
+    assert plans.row(plan) == before
+    assert plans.run().tally.rows == 0
+    with plans.opened() as conn:
+        assert ledger.requeue(conn, "RESTORED") == 1
+    assert dict(plans.run().tally.outcomes) == {"MIGRATED": 1}
+
+
+def test_a_plan_that_changed_since_is_not_restored(plans: Plans) -> None:
+    plan = plans.add(snapshot())
+    plans.run()
+    plans.set(plan, "run_zip_snapshot", build(*CLEAN, Part(b"new", b"new")))
+    with plans.opened() as conn, pytest.raises(ExporterError, match="changed after its split"):
+        restore(conn, plan)
+
+
+def test_a_plan_that_became_legacy_again_is_split_again(plans: Plans) -> None:
+    plan = plans.add(snapshot())
+    plans.run()
+    plans.set(plan, "run_zip_snapshot", snapshot(Part(b"b", b"b")))
+    plans.set(plan, "run_artifact_layout_version", None)
+    assert dict(plans.run().tally.outcomes) == {"MIGRATED": 1}
+    assert len([kind for kind, _, _ in plans.originals(plan) if kind == "snapshot"]) == 2
+
+
+def test_pending_rows_are_found_by_index(plans: Plans) -> None:
+    fifty(plans)
+    plans.run()
+    with plans.opened() as conn:
+        conn.execute("SET enable_seqscan = off")
+        plan = conn.execute(
+            "EXPLAIN SELECT id FROM task_item WHERE run_zip_snapshot IS NOT NULL AND"
+            " (run_artifact_layout_version IS NULL OR run_artifact_layout_version < 2)"
+            " ORDER BY id LIMIT 10"
+        ).fetchall()
+    assert any("exporter_pending_snapshots" in line[0] for line in plan)
+
+
+def test_the_index_is_built_beside_writers_when_it_is_absent(plans: Plans) -> None:
+    with plans.opened() as conn:
+        conn.execute("DROP INDEX exporter_pending_snapshots")
+    plans.add(snapshot())
+    plans.run()
+    with plans.opened() as conn:
+        assert SnapshotSplit().table(conn).is_indexed
+
+
+def test_splitting_holds_no_more_than_source_result_and_log() -> None:
+    noise = b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(2000))
+    found = split(build(*log_part(noise)))
+    assert found.text is not None and found.snapshot is not None
+    assert zlib.crc32(b"".join(kept.body for kept in found.originals)) == zlib.crc32(noise)
