@@ -126,7 +126,7 @@ def test_json_is_a_line_per_violation_and_a_summary() -> None:
 
 
 def test_no_value_is_ever_shown() -> None:
-    secret = "sk-not-a-real-one-0123456789"
+    secret = "what-nobody-should-see"
     text = encoded(
         change(change(document(), "/sessions/0/turn_count", secret), "/cursor/next", secret)
     )
