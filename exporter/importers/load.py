@@ -26,6 +26,8 @@ Connection = psycopg.Connection[Any]
 
 QUERIES = queries.load(__file__)
 
+_UPDATE_SESSIONS = QUERIES["update_sessions"].format(known=QUERIES["known"])
+_INSERT_SESSIONS = QUERIES["insert_sessions"].format(known=QUERIES["known"])
 _TOUCHED = sql.SQL("SELECT session_key FROM touched")
 
 
@@ -260,8 +262,8 @@ def write_sessions(conn: Connection, source_id: int, batch: Sequence[Prepared]) 
     with conn.transaction():
         _stage_batch(conn, batch)
         parameters = {"source_id": source_id, "revision": next_revision(conn)}
-        changed = conn.execute(QUERIES["update_sessions"], parameters).rowcount
-        new = conn.execute(QUERIES["insert_sessions"], parameters).rowcount
+        changed = conn.execute(_UPDATE_SESSIONS, parameters).rowcount
+        new = conn.execute(_INSERT_SESSIONS, parameters).rowcount
         if changed:
             conn.execute(QUERIES["delete_children"])
         usage = conn.execute(QUERIES["insert_usage"]).rowcount

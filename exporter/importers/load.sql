@@ -61,6 +61,14 @@ WITH opened AS (
 )
 SELECT revision FROM opened
 
+-- The stored row of each staged session, one index probe each: without statistics of a table that
+-- grows under it, the planner would read all sessions for every batch.
+-- name: known
+LEFT JOIN LATERAL (
+    SELECT o.session_key, o.digest, o.presence FROM sessions AS o
+    WHERE o.id = t.id AND o.source_id = %(source_id)s LIMIT 1
+) AS k ON true
+
 -- Sessions that say something new, or are back. Children are replaced by the statements below.
 -- name: update_sessions
 WITH changed AS (
@@ -89,9 +97,8 @@ WITH changed AS (
         t.has_worktree, t.worktree_name, t.worktree_root, t.path_key, t.path_root,
         t.fingerprint, t.digest, 'present', %(revision)s
     )
-    FROM stage_sessions AS t
-    WHERE s.id = t.id AND s.source_id = %(source_id)s
-      AND (s.digest <> t.digest OR s.presence <> 'present')
+    FROM stage_sessions AS t {known}
+    WHERE s.session_key = k.session_key AND (k.digest <> t.digest OR k.presence <> 'present')
     RETURNING t.slot, s.session_key
 )
 INSERT INTO touched SELECT slot, session_key, false FROM changed
@@ -124,10 +131,8 @@ WITH fresh AS (
         t.termination_status,
         t.has_worktree, t.worktree_name, t.worktree_root, t.path_key, t.path_root,
         t.fingerprint, t.digest, %(revision)s, %(revision)s
-    FROM stage_sessions AS t
-    WHERE NOT EXISTS (
-        SELECT FROM sessions AS s WHERE s.id = t.id AND s.source_id = %(source_id)s
-    )
+    FROM stage_sessions AS t {known}
+    WHERE k.session_key IS NULL
     ORDER BY t.slot
     RETURNING id, session_key
 )
