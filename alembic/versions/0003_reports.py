@@ -1,12 +1,15 @@
-"""What the usage and activity reports read: duplicates known beforehand, and usage in slots.
+"""What the usage reports read: usage summed up beforehand, and the responses that several hold.
 
 A report must count a response once that several sessions hold, and finding the duplicates among
-all rows would cost it more than all the rest. So the keys that occur more than once are kept in
-a small table, and the rows whose key is theirs alone are summed up per session, quarter of an
-hour, model and kind of cost. Statement triggers on usage_rows keep both right, whoever writes.
+all rows would cost it more than all the rest. So the rows whose key is theirs alone are summed up
+per session, quarter of an hour, model and kind of cost, and the others are kept apart to be ranked.
 
-Locks: named at each block. The data of an existing archive is derived in the same transaction,
-about ten seconds for each million usage rows; imports wait meanwhile, exports do not.
+Statement triggers on usage_rows note the sessions whose rows were written, whoever wrote them;
+fold_usage() brings the sums up to date, at the end of every import. Until then a report ranks all
+rows, which is as right and slower.
+
+Locks: named at each block. The sums of an existing archive are made in the same transaction, about
+five seconds for each million usage rows; imports wait meanwhile, exports do not.
 Undo: ``alembic downgrade 0002`` drops what is made here; all of it can be derived again.
 """
 
@@ -19,15 +22,24 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# Locks: none on existing tables; both tables are new.
+# Locks: none on existing tables; all four tables are new.
 USAGE_TABLES = """
--- Keys that more than one row of usage_rows holds, or once held: a report ranks their rows.
+-- Sessions whose usage was written since the sums were last brought up to date.
+CREATE TABLE pending_usage (
+    session_key  bigint PRIMARY KEY
+);
+
+-- Keys that more than one row of usage_rows holds, or once held.
 CREATE TABLE repeated_keys (
     dedup_key  uuid PRIMARY KEY
 );
 
--- Sums over the rows of a session whose key is not repeated. Several entries may say the same slot:
--- they add up.
+-- The rows with such a key, as they are in usage_rows: a report ranks them.
+CREATE TABLE repeated_usage (LIKE usage_rows);
+CREATE INDEX repeated_usage_session ON repeated_usage (session_key);
+CREATE INDEX repeated_usage_at ON repeated_usage (at);
+
+-- Sums over the other rows.
 CREATE TABLE usage_slots (
     session_key  bigint NOT NULL,
     -- the start of the quarter of an hour in UTC; no zone of today begins a day inside of one.
@@ -50,13 +62,47 @@ CREATE INDEX usage_slots_session ON usage_slots (session_key);
 CREATE INDEX usage_slots_at ON usage_slots (at);
 """
 
-# Locks: SHARE on usage_rows while the index is built, so imports wait and exports go on.
-USAGE_KEYS = """
-CREATE INDEX usage_rows_dedup ON usage_rows (dedup_key) WHERE dedup_key IS NOT NULL;
-"""
-
-# The sums of rows, from a relation with the columns of usage_rows. They stop at 64 bits.
-SLOTS_OF = """
+# Locks: none that wait. When it runs, the row lock on archive keeps writers of usage_rows waiting,
+# because they open a revision first (see next_revision of the importers).
+FOLD = """
+CREATE FUNCTION fold_usage() RETURNS bigint LANGUAGE plpgsql SET work_mem = '64MB' AS $$
+DECLARE
+    noted bigint;
+    is_large boolean;
+    newly_repeated uuid[];
+BEGIN
+    PERFORM FROM archive FOR UPDATE;
+    SELECT count(*) INTO noted FROM pending_usage;
+    IF noted = 0 THEN
+        RETURN 0;
+    END IF;
+    -- A look at all keys is cheaper than comparing many with all.
+    SELECT noted * 4 > count(*) INTO is_large FROM sessions;
+    WITH fresh AS (
+        INSERT INTO repeated_keys (dedup_key)
+        SELECT u.dedup_key FROM usage_rows AS u
+        WHERE u.dedup_key IS NOT NULL AND (is_large OR u.dedup_key IN (
+            SELECT w.dedup_key FROM usage_rows AS w JOIN pending_usage USING (session_key)
+        ))
+        GROUP BY u.dedup_key HAVING count(*) > 1
+        ON CONFLICT DO NOTHING
+        RETURNING dedup_key
+    )
+    SELECT array_agg(dedup_key) INTO newly_repeated FROM fresh;
+    -- Sessions that had one of these keys to themselves have it in their sums.
+    IF newly_repeated IS NOT NULL THEN
+        INSERT INTO pending_usage
+        SELECT DISTINCT u.session_key
+        FROM usage_rows AS u JOIN unnest(newly_repeated) AS n (dedup_key) USING (dedup_key)
+        ON CONFLICT DO NOTHING;
+    END IF;
+    DELETE FROM usage_slots USING pending_usage AS p WHERE usage_slots.session_key = p.session_key;
+    DELETE FROM repeated_usage USING pending_usage AS p
+        WHERE repeated_usage.session_key = p.session_key;
+    INSERT INTO repeated_usage
+    SELECT u.* FROM usage_rows AS u JOIN pending_usage USING (session_key)
+    WHERE u.dedup_key IN (SELECT dedup_key FROM repeated_keys);
+    -- Sums stop at 64 bits.
     INSERT INTO usage_slots
     SELECT u.session_key,
         CASE WHEN u.at >= '2012-01-01Z' THEN date_bin('15 minutes', u.at, '2012-01-01Z')
@@ -69,77 +115,25 @@ SLOTS_OF = """
         least(sum(u.cache_creation_input_tokens), 9223372036854775807),
         least(sum(u.cache_read_input_tokens), 9223372036854775807),
         sum(u.reported_cost)
-    FROM {rows} AS u
+    FROM usage_rows AS u JOIN pending_usage USING (session_key)
     WHERE NOT EXISTS (SELECT FROM repeated_keys AS r WHERE r.dedup_key = u.dedup_key)
-    GROUP BY 1, 2, 3, 4, 5
-"""
-
-# Take in the keys of the rows in `added` that another row holds too.
-NEWLY_REPEATED = """
-    WITH fresh AS (
-        INSERT INTO repeated_keys (dedup_key)
-        SELECT DISTINCT a.dedup_key FROM added AS a
-        WHERE a.dedup_key IS NOT NULL AND EXISTS (
-            SELECT FROM usage_rows AS u
-            WHERE u.dedup_key = a.dedup_key
-              AND (u.session_key <> a.session_key OR u.position <> a.position)
-        )
-        ON CONFLICT DO NOTHING
-        RETURNING dedup_key
-    )
-    SELECT array_agg(dedup_key) INTO newly_repeated FROM fresh;
-"""
-
-# Locks: SHARE ROW EXCLUSIVE on usage_rows for a moment, to attach the triggers.
-# Writers of usage_rows are one at a time, because they open a revision first (see next_revision
-# of the importers): two of them cannot miss each other's keys. A key stays in repeated_keys when
-# its other rows go; ranking the one that is left is as right as summing it.
-USAGE_TRIGGERS = f"""
--- Derive the sums of some sessions again.
-CREATE FUNCTION refresh_usage_slots(keys bigint[]) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    DELETE FROM usage_slots WHERE session_key = ANY(keys);
-    {SLOTS_OF.format(rows="(SELECT * FROM usage_rows WHERE session_key = ANY(keys))")};
+    GROUP BY 1, 2, 3, 4, 5;
+    DELETE FROM pending_usage;
+    RETURN noted;
 END
 $$;
+"""
 
-CREATE FUNCTION note_added_usage() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    newly_repeated uuid[];
+# Locks: SHARE ROW EXCLUSIVE on usage_rows and on sources for a moment, to attach the triggers.
+TRIGGERS = """
+CREATE FUNCTION note_usage() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    {NEWLY_REPEATED}
-    {SLOTS_OF.format(rows="added")};
-    -- Sessions of earlier rows with these keys had them in their sums.
-    IF newly_repeated IS NOT NULL THEN
-        PERFORM refresh_usage_slots(ARRAY(
-            SELECT DISTINCT u.session_key
-            FROM usage_rows AS u
-            WHERE u.dedup_key = ANY(newly_repeated) AND NOT EXISTS (
-                SELECT FROM added AS a
-                WHERE a.session_key = u.session_key AND a.position = u.position
-            )
-        ));
+    IF TG_OP IN ('INSERT', 'UPDATE') THEN
+        INSERT INTO pending_usage SELECT DISTINCT session_key FROM added ON CONFLICT DO NOTHING;
     END IF;
-    RETURN NULL;
-END
-$$;
-
-CREATE FUNCTION note_removed_usage() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM refresh_usage_slots(ARRAY(SELECT DISTINCT session_key FROM removed));
-    RETURN NULL;
-END
-$$;
-
-CREATE FUNCTION note_changed_usage() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    newly_repeated uuid[];
-BEGIN
-    {NEWLY_REPEATED}
-    PERFORM refresh_usage_slots(ARRAY(
-        SELECT session_key FROM removed UNION SELECT session_key FROM added
-        UNION SELECT session_key FROM usage_rows WHERE dedup_key = ANY(newly_repeated)
-    ));
+    IF TG_OP IN ('DELETE', 'UPDATE') THEN
+        INSERT INTO pending_usage SELECT DISTINCT session_key FROM removed ON CONFLICT DO NOTHING;
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -147,41 +141,52 @@ $$;
 CREATE FUNCTION note_emptied_usage() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM usage_slots;
+    DELETE FROM repeated_usage;
     DELETE FROM repeated_keys;
+    DELETE FROM pending_usage;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION fold_usage_of_import() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM fold_usage();
     RETURN NULL;
 END
 $$;
 
 CREATE TRIGGER usage_rows_added AFTER INSERT ON usage_rows
     REFERENCING NEW TABLE AS added
-    FOR EACH STATEMENT EXECUTE FUNCTION note_added_usage();
+    FOR EACH STATEMENT EXECUTE FUNCTION note_usage();
 CREATE TRIGGER usage_rows_removed AFTER DELETE ON usage_rows
     REFERENCING OLD TABLE AS removed
-    FOR EACH STATEMENT EXECUTE FUNCTION note_removed_usage();
+    FOR EACH STATEMENT EXECUTE FUNCTION note_usage();
 CREATE TRIGGER usage_rows_changed AFTER UPDATE ON usage_rows
     REFERENCING OLD TABLE AS removed NEW TABLE AS added
-    FOR EACH STATEMENT EXECUTE FUNCTION note_changed_usage();
+    FOR EACH STATEMENT EXECUTE FUNCTION note_usage();
 CREATE TRIGGER usage_rows_emptied AFTER TRUNCATE ON usage_rows
     FOR EACH STATEMENT EXECUTE FUNCTION note_emptied_usage();
+-- An import that came to its end says when.
+CREATE TRIGGER sources_completed AFTER UPDATE OF completed_at ON sources
+    FOR EACH STATEMENT EXECUTE FUNCTION fold_usage_of_import();
 """
 
-# Locks: none that wait; reads usage_rows once for the keys and once for the sums.
-USAGE_DATA = f"""
-INSERT INTO repeated_keys
-SELECT dedup_key FROM usage_rows WHERE dedup_key IS NOT NULL GROUP BY dedup_key HAVING count(*) > 1;
-{SLOTS_OF.format(rows="usage_rows")};
+# Locks: none that wait; reads usage_rows for the keys and for the sums.
+DATA = """
+INSERT INTO pending_usage SELECT DISTINCT session_key FROM usage_rows;
+SELECT fold_usage();
 """
 
 
 def upgrade() -> None:
-    for block in (USAGE_TABLES, USAGE_KEYS, USAGE_DATA, USAGE_TRIGGERS):
+    for block in (USAGE_TABLES, FOLD, DATA, TRIGGERS):
         op.execute(block)
 
 
 def downgrade() -> None:
+    op.execute("DROP TRIGGER sources_completed ON sources")
     for event in ("added", "removed", "changed", "emptied"):
         op.execute(f"DROP TRIGGER usage_rows_{event} ON usage_rows")
-        op.execute(f"DROP FUNCTION note_{event}_usage()")
-    op.execute("DROP FUNCTION refresh_usage_slots(bigint[])")
-    op.execute("DROP INDEX usage_rows_dedup")
-    op.execute("DROP TABLE usage_slots, repeated_keys")
+    op.execute("DROP FUNCTION note_usage(), note_emptied_usage(), fold_usage_of_import()")
+    op.execute("DROP FUNCTION fold_usage()")
+    op.execute("DROP TABLE usage_slots, repeated_usage, repeated_keys, pending_usage")

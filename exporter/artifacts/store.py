@@ -74,23 +74,31 @@ def read_log(conn: Connection, plan: UUID, purpose: str) -> Iterator[bytes]:
 
     Raises ExporterError when there is none, or when what is stored is not what was stored.
     """
+    data = stored_log(conn, plan)
+    if data is None:
+        raise no_artifact(plan, "log")
     table = plans.find(conn)
     facts = conn.execute(table.fill(QUERIES["facts"]), {"plan": plan}).fetchone()
-    if facts is None or not (facts[5] or facts[6]):
-        raise no_artifact(plan, "log")
-    size, encoding, reference = facts[3:6]
-    if reference:
-        data = _unpacked(conn, plan, reference)
-    elif encoding == "utf8-lossy":
-        data = _original(conn, plan, size)
-    else:
-        with conn.cursor(binary=True) as cursor:
-            row = cursor.execute(table.fill(QUERIES["log_text"]), {"plan": plan}).fetchone()
-        assert row is not None
-        data = iter([row[0]])
+    size = facts[3] if facts else None
     audit = {"plan": plan, "kind": "log", "bytes": size or 0, "purpose": purpose}
     conn.execute(QUERIES["audit"], audit)
     return data
+
+
+def stored_log(conn: Connection, plan: UUID) -> Iterator[bytes] | None:
+    """The exact bytes of the raw log for the program itself, None when the plan has none."""
+    table = plans.find(conn)
+    facts = conn.execute(table.fill(QUERIES["facts"]), {"plan": plan}).fetchone()
+    if facts is None or not (facts[5] or facts[6]):
+        return None
+    size, encoding, reference = facts[3:6]
+    if reference:
+        return _unpacked(conn, plan, reference)
+    if encoding == "utf8-lossy":
+        return _original(conn, plan, size)
+    with conn.cursor(binary=True) as cursor:
+        row = cursor.execute(table.fill(QUERIES["log_text"]), {"plan": plan}).fetchone()
+    return iter([row[0]]) if row else None
 
 
 def _original(conn: Connection, plan: UUID, size: int) -> Iterator[bytes]:

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 _AUTOMATION: Final = ("all", "interactive", "automated")
 _ZONE_FOLDER: Final = "zoneinfo/"
+#: Which rows each kind of output wants, as arguments of the export.
+_ROWS: Final[dict[str, dict[str, Any]]] = {
+    "human": {"most_sessions": 5, "with_intervals": False},
+    "json": {"framing": "pretty"},
+    "ndjson": {"with_intervals": False},
+}
 
 
 @click.group(
@@ -43,8 +49,8 @@ def activity() -> None:
     epilog=examples(
         "exporter activity report",
         "exporter activity report --preset month --date 2026-03-01 --chart march.svg",
-        "exporter activity report --preset custom --from 2026-03-04T09:00:00Z"
-        " --to 2026-03-04T17:00:00Z --bucket 15m --json",
+        "exporter activity report --preset custom"
+        " --from 2026-03-04T09:00:00Z --to 2026-03-04T17:00:00Z",
         "exporter activity report --preset week --automation automated --ndjson",
     ),
 )
@@ -91,8 +97,13 @@ def report(settings: Settings, custom_rates: Any, **given: Any) -> None:
     from exporter.db.connect import read_snapshot, session
     from exporter.exports.activity_report import open_report
 
-    with session(settings) as conn, target(given["output"]) as out, read_snapshot(conn):
-        found = open_report(conn, covered, zone_name, selection, custom_rates)
+    asked = (covered, zone_name, selection, custom_rates)
+    with (
+        session(settings) as conn,
+        target(given["output"]) as out,
+        read_snapshot(conn),
+        open_report(conn, *asked, **_ROWS[framing]) as found,
+    ):
         _write(found, framing, zone, out, given)
         if chart:
             with target(chart) as picture:
@@ -155,7 +166,7 @@ def _range(given: dict[str, Any], zone: ZoneInfo) -> Range:
         raise ExporterError(str(error), hint=_accepted(str(error))) from None
 
 
-def _accepted(problem: str) -> str | None:
+def _accepted(problem: str) -> str:
     """A value that would have done."""
     known = {
         "invalid preset": "give day, week, month or custom",
@@ -164,7 +175,7 @@ def _accepted(problem: str) -> str | None:
         "invalid to": "write it like 2026-03-04T09:30:00Z or 2026-03-04T09:30:00+02:00",
         "invalid bucket": "give 5m, 15m, 1h, 1d or 1w",
     }
-    return known.get(problem.partition(":")[0])
+    return known.get(problem.partition(":")[0], "")
 
 
 def _selection(given: dict[str, Any]) -> Selection:
@@ -206,13 +217,10 @@ def _write_text(found: Report, zone: ZoneInfo, out: IO[bytes], *, on_terminal: b
     import io
     import json
 
-    from exporter.cli.activity_view import MOST_ENTRIES, print_report
+    from exporter.cli.activity_view import print_report
 
-    sessions = [json.loads(row) for row in found.sessions("compact", MOST_ENTRIES)]
+    sessions = [json.loads(row) for row in found.sessions]
     page = io.StringIO()
-    if on_terminal:
-        # Rich looks at the stream to decide on colours.
-        page.isatty = lambda: True  # type: ignore[method-assign]
     width = shutil.get_terminal_size().columns if on_terminal else None
     print_report(found.head, sessions, zone, page, width)
     out.write(page.getvalue().encode("utf-8", "replace"))
@@ -226,7 +234,7 @@ def _write_lines(found: Report, out: IO[bytes], check: _Check | None) -> None:
     if check:
         check.validator.meta(meta)
     out.write(meta + b"\n")
-    for row in found.sessions("compact"):
+    for row in found.sessions:
         if check:
             check.validator.row(row)
         out.write(row + b"\n")
@@ -240,9 +248,9 @@ def _write_document(found: Report, out: IO[bytes], check: _Check | None) -> None
         check.validator.head(wire.encode({**found.head, "by_session": [], "intervals": []}))
     out.write(wire.encode_pretty(found.head)[:-2])
     out.write(b',\n  "by_session": ')
-    _write_array(_checked(found.sessions("pretty"), check and check.validator.row), out)
+    _write_array(_checked(found.sessions, check and check.validator.row), out)
     out.write(b',\n  "intervals": ')
-    _write_array(_checked(found.intervals("pretty"), check and check.intervals), out)
+    _write_array(_checked(found.intervals, check and check.intervals), out)
     out.write(b"\n}\n")
 
 

@@ -92,9 +92,11 @@ def _draw_marks(axes: Any, head: Mapping[str, Any], zone: ZoneInfo) -> None:
 
 
 def _label(axes: Any, head: Mapping[str, Any], zone: ZoneInfo) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib import dates, ticker
 
+    # Half of the library is without types.
+    in_time: Any = dates
+    in_numbers: Any = ticker
     start, end = (_moment(head[name], zone) for name in ("range_start", "range_end"))
     totals = head["totals"]
     axes.set_title(
@@ -109,10 +111,12 @@ def _label(axes: Any, head: Mapping[str, Any], zone: ZoneInfo) -> None:
         color="#555555",
     )
     axes.set_xlim(start, end)
-    locator = AutoDateLocator(tz=zone)
+    locator = in_time.AutoDateLocator(tz=zone)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone, show_offset=False))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_formatter(
+        in_time.ConciseDateFormatter(locator, tz=zone, show_offset=False)
+    )
+    axes.yaxis.set_major_locator(in_numbers.MaxNLocator(integer=True))
     axes.set_ylabel(f"most agents at once, per {_bucket_name(head)}")
     axes.grid(axis="y", color="#dddddd")
     axes.set_axisbelow(True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -154,8 +154,8 @@ def _print_strip(head: Row, zone: ZoneInfo, out: TextIO, width: int) -> None:
     strip = Text()
     for character, level in heat_strip(agents, head["elapsed_bucket_count"], width):
         strip.append(character, style=None if level is None else f"color({_HEAT[level]})")
-    # Console leaves the colours out where NO_COLOR asks for it.
-    console = Console(file=out, width=width, highlight=False)
+    # Only a terminal has a width. Console leaves the colours out where NO_COLOR asks for it.
+    console = Console(file=out, width=width, highlight=False, force_terminal=True)
     console.print(strip, no_wrap=True, overflow="crop")
     console.print(Text(_axis(head, zone, len(strip)), style="dim"), no_wrap=True, overflow="crop")
     out.write("\n")
@@ -163,8 +163,7 @@ def _print_strip(head: Row, zone: ZoneInfo, out: TextIO, width: int) -> None:
 
 def _axis(head: Row, zone: ZoneInfo, width: int) -> str:
     """The ends of the strip, and what its height means where there is room."""
-    as_text: Callable[[str], str] = lambda text: _bound(text, zone)  # noqa: E731
-    start, end = as_text(head["range_start"]), as_text(head["range_end"])
+    start, end = (_bound(head[name], zone) for name in ("range_start", "range_end"))
     middle = f"agents at once, at most {head['peak']['agents']}"
     room = width - len(start) - len(end)
     if room < 2:

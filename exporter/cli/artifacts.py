@@ -119,6 +119,41 @@ def verify(sample: int | None, everything: bool, settings: Settings, as_json: bo
     return ExitCode.FINDINGS if rows else ExitCode.DONE
 
 
+@artifacts.command(epilog=examples(f"exporter artifacts finalize {_ID} /srv/runs/{_ID}"))
+@_plan
+@click.argument(
+    "folder", metavar="RUN_DIR", type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
+@click.option(
+    "--generation", type=click.IntRange(0), metavar="N", help="The plan's when the run began."
+)
+@click.option("--keep", is_flag=True, help="Leave the folder where it is.")
+@database_option
+@json_option
+def finalize(
+    plan: UUID, folder: Path, generation: int | None, keep: bool, settings: Settings, as_json: bool
+) -> int:
+    """Store what a run left in RUN_DIR as plan ID's artifacts, then remove the folder.
+
+    Nothing is stored when the plan was reset after the run began. Exits with 3 when there is no
+    snapshot that may be served.
+    """
+    from functools import partial
+
+    from exporter.artifacts.finalise import finalise
+    from exporter.db.connect import connect, session
+
+    with session(settings):
+        run = finalise(partial(connect, settings), plan, folder, generation, keep_folder=keep)
+    size = None if run.snapshot is None else len(run.snapshot)
+    if as_json:
+        render.print_json({"plan": str(plan), "snapshot_bytes": size, "notes": run.notes})
+    else:
+        notes = " ".join(run.notes) or None
+        render.print_facts([("plan", str(plan)), ("snapshot bytes", size), ("notes", notes)])
+    return ExitCode.FINDINGS if size is None else ExitCode.DONE
+
+
 @artifacts.command(epilog=examples(f"exporter artifacts reset {_ID}"))
 @_plan
 @database_option

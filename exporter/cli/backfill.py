@@ -49,6 +49,12 @@ _MB = 1_000_000
     "--max-mb-per-second", type=click.FloatRange(0, min_open=True), metavar="X", help="Limit."
 )
 @click.option(
+    "--max-replication-lag",
+    type=click.FloatRange(0),
+    metavar="S",
+    help="Wait while a standby is S seconds behind.",
+)
+@click.option(
     "--share",
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
@@ -68,8 +74,9 @@ _MB = 1_000_000
 @quiet_option
 def backfill(
     job: str | None, limit: int | None, batch_size: int | None, workers: int, dry_run: bool,
-    max_rows_per_second: float | None, max_mb_per_second: float | None, share: float,
-    log_storage: str, settings: Settings, as_json: bool, quiet: bool,
+    max_rows_per_second: float | None, max_mb_per_second: float | None,
+    max_replication_lag: float | None, share: float, log_storage: str, settings: Settings,
+    as_json: bool, quiet: bool,
 ) -> int:  # fmt: skip
     """Run JOB (default: all, in order): snapshots takes the secret log out of run snapshots,
     remotes takes credentials out of git remotes.
@@ -81,7 +88,8 @@ def backfill(
 
     rate = None if max_mb_per_second is None else max_mb_per_second * _MB
     options = Options(
-        limit, batch_size, workers, dry_run, max_rows_per_second, rate, share
+        limit, batch_size, workers, dry_run, max_rows_per_second, rate, share,
+        max_replication_lag,
     )  # fmt: skip
     summaries = [
         _run(_job(name, log_storage), settings, options, as_json, quiet)

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from exporter.contracts.release import SEED, Reproduce
@@ -26,6 +27,7 @@ from exporter.settings import Settings, load
 
 #: In a golden folder: which file each command line of ours makes.
 COMMANDS: Final = "commands.json"
+_MIGRATING: Final = Lock()
 #: Nothing here outlives the command, so nothing needs to reach the disk.
 _SERVER_OPTIONS: Final = {
     "fsync": "off",
@@ -87,7 +89,9 @@ def _outputs_of(golden: Path, settings: Settings, folder: Path) -> Mapping[str, 
     with sqlite3.connect(source) as archive:
         archive.executescript((golden / SEED).read_text("utf-8"))
     archive.close()
-    migrate.upgrade(settings)
+    # Alembic keeps what it is doing in its modules.
+    with _MIGRATING:
+        migrate.upgrade(settings)
     with connect.session(settings) as conn:
         conn.execute((golden / "archive.sql").read_bytes())
     _run(settings, golden, "import", "agentsview", str(source), "--quiet")

@@ -85,7 +85,7 @@ def _short(name: str) -> str:
 
 
 def _label(axes: Any, days: list[tuple[date, dict[str, Any]]], report: Report, zone: str) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib import dates
     from matplotlib.ticker import FuncFormatter
 
     span = f", {days[0][0]} to {days[-1][0]}" if days else ""
@@ -102,8 +102,10 @@ def _label(axes: Any, days: list[tuple[date, dict[str, Any]]], report: Report, z
         axes.set_xticks([])
         axes.text(0.5, 0.5, "nothing was spent", transform=axes.transAxes, ha="center")
         return
-    locator = AutoDateLocator(minticks=2)
+    # Its calls are not typed.
+    date_marks: Any = dates
+    locator = date_marks.AutoDateLocator(minticks=2)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(date_marks.ConciseDateFormatter(locator))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")

@@ -197,8 +197,11 @@ class Checks:
         return violations(self._validator(name), document)
 
     def fits(self, name: str, value: Any) -> bool:
-        """Whether a value fits one definition."""
-        return next(self.violations(name, value), None) is None
+        """Whether there is a definition of that name and a value fits it."""
+        return (
+            name in self.schema.get("$defs", ())
+            and next(self.violations(name, value), None) is None
+        )
 
     def row(self, text: bytes, row: Any) -> Iterator[Violation]:
         """Every rule that a row breaks, given as its text and as the value."""

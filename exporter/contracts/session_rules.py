@@ -8,21 +8,16 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import pairwise
 from math import fsum, isclose
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from exporter.contracts.schema import Step
-from exporter.core.identity import identity_key
-from exporter.core.pricing import PriceRow, Rates, RateSource, cost_source, digest_rows
-from exporter.core.times import duration_seconds, parse_instant_ms, parse_strict_ns
+from exporter.contracts.head_rules import MARKS, RATES, Fault, HeadRules, Object, unsorted
+from exporter.core.pricing import cost_source
+from exporter.core.times import duration_seconds, parse_instant_ms
 
-Fault = tuple[tuple[Step, ...], str]
-Object = dict[str, Any]
-
-#: Every rule of this module, in words.
+#: The rules of this module, in words; those of the head alone are in `head_rules`.
 RULES: Final = {
     "sum": "a total is the sum of its parts, money within 1e-9",
     "models_are_keys": "model_usage.models lists the keys of by_model, in byte order",
@@ -34,19 +29,9 @@ RULES: Final = {
     "last_activity": "a session with an end was last active at its end",
     "duration": "duration_seconds is the time from the start to the end or last activity",
     "order": "sessions come latest activity first, then by id",
-    "sorted_keys": "the keys of a map are in byte order",
     "pricing_presence": "pricing is empty exactly when there is no session",
     "project_entry": "projects holds the labels of the sessions and no other",
-    "resolution": "a project has an identity exactly when it is resolved",
-    "identity": "an identity shows what its key was made of, and nothing else",
-    "project_key": "a project key is the hash of its remote or root path",
     "model_price": "pricing.models holds the models of the sessions and no other",
-    "cost_source": "cost_source joins those of all entries it stands for",
-    "unpriced_rate": "a model without a price row has rates of 0",
-    "same_rates": "models of one price row have the same rates",
-    "fallback": "fallback lists models of this page in byte order, and is used if it lists any",
-    "price_counts": "source and table_version agree with the counts and times beside them",
-    "digest": "the digest is that of the price rows, where the document holds all of them",
     "cursor": "a cursor has two base64url parts and resumes after the last session",
     "too_many_names": "more labels or models than can be compared in bounded memory",
 }
@@ -58,28 +43,16 @@ _COUNTERS: Final = (
     "cache_read_input_tokens",
     "reasoning_tokens",
 )
-_RATES: Final = (
-    "input_cost_per_mtok",
-    "output_cost_per_mtok",
-    "cache_write_cost_per_mtok",
-    "cache_read_cost_per_mtok",
-)
-_MARKS: Final = {"computed": (True, False), "reported": (False, True), "mixed": (True, True)}
 _SIGNATURE_BYTES: Final = 32
 #: Labels and models that are remembered to be compared with the head.
 MAX_NAMES: Final = 1 << 18
 
 
-class SessionRules:
-    """Looks at the sessions of one document in their order, then at its head.
-
-    Yields the path of a fault, from the top of the row or of the head, and the rule it breaks.
-    """
+class SessionRules(HeadRules):
+    """Looks at the sessions of one document in their order, then at its head."""
 
     def __init__(self) -> None:
-        self.rows = 0
-        #: False once something was not looked at; what needs every session is then left out.
-        self.complete = True
+        super().__init__()
         self._prices: Mapping[str, Object] | None = None
         self._labels: set[str] = set()
         self._computed: set[str] = set()
@@ -88,11 +61,9 @@ class SessionRules:
         self._last_place: tuple[int, str] | None = None
 
     def use_prices(self, pricing: Object) -> None:
-        """Take the pricing of the head, where it comes before the sessions."""
         self._prices = pricing.get("models", {})
 
     def row(self, row: Object) -> Iterator[Fault]:
-        """The faults of one session; every session of the document must come by here once."""
         self.rows += 1
         yield from self._usage(row["model_usage"])
         if row["turn_count"] != row["user_message_count"]:
@@ -106,26 +77,17 @@ class SessionRules:
             self._forget_names()
             yield (), "too_many_names"
 
-    def skip_row(self) -> None:
-        """Count a session that does not fit its schema."""
-        self.rows += 1
-        self.complete = False
-
     def head(self, head: Object) -> Iterator[Fault]:
-        """The faults of the head, after all sessions."""
         pricing, projects = head["pricing"], head["projects"]
         if bool(pricing) != bool(self.rows):
             yield ("pricing",), "pricing_presence"
             return
-        yield from _unsorted(projects, "projects")
+        yield from super().head(head)
         if self.complete:
             for label in _differing(projects, self._labels):
                 yield ("projects", label), "project_entry"
-        for label, entry in projects.items():
-            for path, rule in _project(entry):
-                yield ("projects", label, *path), rule
-        if pricing:
-            for path, rule in self._pricing(pricing):
+        if self.complete and pricing:
+            for path, rule in self._models_seen(pricing["models"]):
                 yield ("pricing", *path), rule
         following = head["cursor"]["next"]
         if following and not self._is_good_cursor(following, head["database_id"]):
@@ -135,7 +97,7 @@ class SessionRules:
 
     def _usage(self, usage: Object) -> Iterator[Fault]:
         by_model: dict[str, Object] = usage["by_model"]
-        yield from _unsorted(by_model, "model_usage", "by_model")
+        yield from unsorted(by_model, "model_usage", "by_model")
         if usage["models"] != sorted(by_model):
             yield ("model_usage", "models"), "models_are_keys"
         yield from _unequal_sums(usage, by_model.values())
@@ -144,7 +106,7 @@ class SessionRules:
                 yield ("model_usage", "by_model", model, field), rule
 
     def _spend(self, model: str, spend: Object) -> Iterator[tuple[str, str]]:
-        computed, reported = _MARKS[spend["cost_source"]]
+        computed, reported = MARKS[spend["cost_source"]]
         if computed:
             self._computed.add(model)
         if reported:
@@ -182,31 +144,6 @@ class SessionRules:
         self.complete = False
 
     # -- the head -------------------------------------------------------------------------------
-
-    def _pricing(self, pricing: Object) -> Iterator[Fault]:
-        models: dict[str, Object] = pricing["models"]
-        yield from _unsorted(models, "models")
-        for model, price in models.items():
-            if price["matched_pattern"] is None and any(price[rate] for rate in _RATES):
-                yield ("models", model), "unpriced_rate"
-        for model in _models_at_odds(models):
-            yield ("models", model), "same_rates"
-        marks = [_MARKS[price["cost_source"]] for price in models.values()]
-        if pricing["cost_source"] != cost_source(marks):
-            yield ("cost_source",), "cost_source"
-        if self.complete:
-            yield from self._models_seen(models)
-        fallback = pricing["fallback"]
-        if (
-            fallback["used"] != bool(fallback["models"])
-            or any(a >= b for a, b in pairwise(fallback["models"]))
-            or not set(fallback["models"]) <= set(models)
-        ):
-            yield ("fallback",), "fallback"
-        yield from _price_counts(pricing)
-        rows = _all_rows(pricing)
-        if rows is not None and pricing["digest"] != digest_rows(rows):
-            yield ("digest",), "digest"
 
     def _models_seen(self, models: Mapping[str, Object]) -> Iterator[Fault]:
         seen = self._computed | self._reported
@@ -250,12 +187,6 @@ def _unequal_sums(whole: Object, parts: Collection[Object]) -> Iterator[Fault]:
         yield ("model_usage", "has_cost"), "has_cost"
 
 
-def _unsorted(members: Iterable[str], *path: Step) -> Iterator[Fault]:
-    # The order of code points is that of UTF-8 bytes.
-    if any(a >= b for a, b in pairwise(members)):
-        yield path, "sorted_keys"
-
-
 def _differing(found: Iterable[str], wanted: set[str]) -> list[str]:
     return sorted(wanted.symmetric_difference(found))
 
@@ -270,82 +201,11 @@ def _is_possible_cost(spend: Object, price: Object) -> bool:
     Reasoning is billed for those responses that report no output, and which those were is not in
     the document: the cost lies between none and all of it.
     """
-    rates = [price[rate] for rate in _RATES]
+    rates = [price[rate] for rate in RATES]
     base = fsum(spend[counter] * rate for counter, rate in zip(_COUNTERS, rates, strict=False))
     ends = sorted((base / 1e6, (base + spend["reasoning_tokens"] * rates[1]) / 1e6))
     cost = spend["cost_usd"]
     return ends[0] <= cost <= ends[1] or any(_same_money(cost, end) for end in ends)
-
-
-def _project(entry: Object) -> Iterator[Fault]:
-    identity = entry["identity"]
-    if (identity is not None) != (entry["resolution"] == "resolved"):
-        yield ("identity",), "resolution"
-    if identity is None:
-        return
-    local = identity["key_source"] == "root_path"
-    shown = set(identity) & {"normalized_remote", "root_path", "machine_local"}
-    # A remote whose text may hold a credential is withheld.
-    if not (shown == {"root_path", "machine_local"} if local else shown <= {"normalized_remote"}):
-        yield ("identity",), "identity"
-        return
-    value = identity.get("root_path" if local else "normalized_remote")
-    # The key was made of bytes; what stands for one that is not UTF-8 cannot be turned back.
-    if value is None or "\ufffd" in value:
-        return
-    if identity["key"] != identity_key(identity["key_source"], value):
-        yield ("identity", "key"), "project_key"
-
-
-def _models_at_odds(models: Mapping[str, Object]) -> Iterator[str]:
-    rates: dict[str, list[float]] = {}
-    for model, price in models.items():
-        pattern, own = price["matched_pattern"], [price[rate] for rate in _RATES]
-        if pattern is not None and rates.setdefault(pattern, own) != own:
-            yield model
-
-
-def _price_counts(pricing: Object) -> Iterator[Fault]:
-    sources = set(filter(None, pricing["source"].split("+")))
-    if not sources <= set(RateSource):
-        return
-    custom, rows = pricing["custom_override_count"], pricing["effective_row_count"]
-    others = sources - {RateSource.CUSTOM.value}
-    if (custom > 0) != (RateSource.CUSTOM in sources) or (rows > custom) != bool(others):
-        yield ("source",), "price_counts"
-        return
-    latest = pricing["latest_row_updated_at"]
-    version: str | None = None
-    if RateSource.FETCHED in sources:
-        version = RateSource.FETCHED.value if latest is None else f"{latest[:19]}Z"
-    elif not others:
-        version = RateSource.CUSTOM.value if sources else ""
-    if version is not None and pricing["table_version"] != version:
-        yield ("table_version",), "price_counts"
-
-
-def _all_rows(pricing: Object) -> list[PriceRow] | None:
-    """The price rows in force, if the document tells each of them in full; else None."""
-    models: dict[str, Object] = pricing["models"]
-    matched = {p["matched_pattern"]: p for p in models.values() if p["matched_pattern"] is not None}
-    if len(matched) != pricing["effective_row_count"]:
-        return None
-    embedded = {models[name]["matched_pattern"] for name in pricing["fallback"]["models"]}
-    custom = pricing["custom_override_count"]
-    if custom not in (0, len(matched.keys() - embedded)):
-        return None
-    latest = pricing["latest_row_updated_at"]
-    if latest is not None and len(matched) - custom != 1:
-        return None
-    rows = []
-    for pattern, price in matched.items():
-        source = RateSource.CUSTOM if custom else RateSource.FETCHED
-        if pattern in embedded:
-            source = RateSource.EMBEDDED
-        dated = latest is not None and source is not RateSource.CUSTOM
-        rates = Rates(*(float(price[rate]) for rate in _RATES))
-        rows.append(PriceRow(pattern, rates, source, parse_strict_ns(latest) if dated else None))
-    return rows
 
 
 def _base64url(text: str) -> bytes:

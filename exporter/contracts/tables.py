@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from exporter.contracts import compare, schema, session_rules, surfaces, validate
+from exporter.contracts import compare, schema, surfaces, validate
 from exporter.contracts.schema import Schema
 from exporter.contracts.surfaces import Surface
 
@@ -40,7 +40,7 @@ def table(what: str) -> str:
         case ["enums", name]:
             return _enums(name)
         case ["document_rules"]:
-            rules = {**validate.RULES, **session_rules.RULES}
+            rules = {**validate.RULES, **validate.FURTHER_RULES}
             return _markdown(
                 ("rule", "meaning"), ((f"`{name}`", text) for name, text in rules.items())
             )

@@ -13,11 +13,11 @@ from typing import IO, Any, Final, Literal, NamedTuple
 
 import orjson
 
-from exporter.contracts import documents, surfaces
+from exporter.contracts import documents, head_rules, session_rules, surfaces
 from exporter.contracts import schema as schemas
 from exporter.contracts.documents import Part, Unreadable
+from exporter.contracts.head_rules import HeadRules
 from exporter.contracts.schema import Checks, Step, Violation, pointer
-from exporter.contracts.session_rules import RULES as SESSION_RULES
 from exporter.contracts.session_rules import SessionRules
 from exporter.contracts.surfaces import Surface
 from exporter.errors import SourceNotRecognised
@@ -44,8 +44,10 @@ RULES: Final = {
 
 #: The share of the required keys of a line that must be there for it to count as one.
 _LIKE_ENOUGH: Final = 0.5
-#: What else is looked at, by surface and version.
-_FURTHER_RULES: Final = {("sessions", 1): SessionRules}
+#: Who looks at what a schema cannot say, by surface and version; the head alone for all others.
+_FURTHER_RULES: Final[Mapping[tuple[str, int], type[HeadRules]]] = {("sessions", 1): SessionRules}
+#: Every rule beyond the schema, in words.
+FURTHER_RULES: Final = {**head_rules.RULES, **session_rules.RULES}
 
 
 class Finding(NamedTuple):
@@ -65,7 +67,7 @@ class Finding(NamedTuple):
 
 def meaning(rule: str) -> str:
     """A rule in words; a keyword of a schema explains itself."""
-    told = {**RULES, **SESSION_RULES}.get(rule)
+    told = {**RULES, **FURTHER_RULES}.get(rule)
     return told or f"the schema's {rule}"
 
 
@@ -85,7 +87,7 @@ class Validation:
         self._members: dict[str, Part] = {}
         self._has_rows = False
         self._checks: Checks | None = None
-        self._rules: SessionRules | None = None
+        self._rules: HeadRules | None = None
 
     def findings(self, stream: IO[bytes], name: str = "the file") -> Iterator[Finding]:
         """Every violation, in the order of the file, then those of the document as a whole.
@@ -137,12 +139,10 @@ class Validation:
                 name, "no document of ours by its keys", wanted=f"{known}; or name one: --surface"
             )
         self._checks = Checks(self.surface, strict=self._strict)
-        rules = _FURTHER_RULES.get((self.surface.name, self.surface.version))
-        if rules is not None:
-            self._rules = rules()
-            pricing = self._member("pricing")
-            if isinstance(pricing, dict) and self._checks.fits("pricing", pricing):
-                self._rules.use_prices(pricing)
+        self._rules = _FURTHER_RULES.get((self.surface.name, self.surface.version), HeadRules)()
+        pricing = self._member("pricing")
+        if isinstance(pricing, dict) and self._checks.fits("pricing", pricing):
+            self._rules.use_prices(pricing)
 
     def _recognised(self, keys: set[str]) -> Surface | None:
         """The surface that the keys are most like, in the version that the document tells."""

@@ -228,7 +228,7 @@ def _buckets(name: str, start: int, end: int, zone: ZoneInfo) -> Iterator[Bucket
 
 
 def _local_boundaries(name: str, start: int, end: int, zone: ZoneInfo) -> Iterator[int]:
-    """Beginnings of local days or ISO weeks, the first not after the start, the last not before the end.
+    """Beginnings of local days or ISO weeks that frame the range.
 
     A year has at most 367 of them, so there are never too many.
     """

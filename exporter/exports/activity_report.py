@@ -1,16 +1,18 @@
 """The activity report, v1: when agents were at work in a range, how many at once, at what cost.
 
 Sessions that touch the range are its candidates; their activity is cut to the range, their usage
-counted once across all of them. What is said of the range as a whole is one statement and one
-value of ours, `Report.head`. The rows of sessions and the intervals may be many: their finished
-text is streamed from PostgreSQL in either framing, and never taken apart here.
+counted once across all of them. One statement does it all. What it says of the range as a whole
+becomes a value of ours, `Report.head`; the rows of sessions and the intervals may be many: their
+finished text is streamed from PostgreSQL in either framing, and never taken apart here.
 
 All of it belongs inside one `exporter.db.connect.read_snapshot`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +22,8 @@ import psycopg
 from psycopg import sql
 
 from exporter.core.calendar import Range
+from exporter.core.identity import ProjectResolution
+from exporter.core.numbers import EXACT, exact_sum
 from exporter.core.pricing import PriceTable, Rates
 from exporter.core.times import seconds_text
 from exporter.db import queries
@@ -43,6 +47,8 @@ _SETTINGS: Final = {
     "random_page_cost": 1.1,
     "work_mem": "32MB",
 }
+#: A line that ends a section of the statement.
+_SECTION_END: Final = "\x04"
 #: Stands for a line break inside a row, where COPY would quote one; JSON has no such character.
 _BREAK: Final = "\x02"
 
@@ -74,7 +80,7 @@ class _Share(NamedTuple):
             "automated_agent_minutes": minutes(self.automated_ns),
             "interactive_agent_minutes": minutes(self.active_ns - self.automated_ns),
             "automated_cost": self.automated_cost,
-            "interactive_cost": self.cost - self.automated_cost,
+            "interactive_cost": EXACT.subtract(self.cost, self.automated_cost),
         }
 
 
@@ -90,12 +96,11 @@ class _Bucket(NamedTuple):
 
 @dataclass(slots=True)
 class _Summary:
-    """The rows of the statement that looks at the range as a whole, by kind."""
+    """What the statement says of the range as a whole."""
 
     sessions: int
     automated: int
     untimed: int
-    labels: list[str]
     priced: dict[str, tuple[bool, bool]]
     named: int
     buckets: list[_Bucket]
@@ -106,38 +111,14 @@ class _Summary:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One report. The rows are read from the connection when they are asked for."""
+    """One report. Its rows are text, to be read once: first the sessions, then the intervals."""
 
     #: The document without its two long arrays, ``by_session`` and ``intervals``, in wire order.
     head: dict[str, Any]
-    _conn: Connection
-    _fragments: Mapping[str, sql.Composable]
-    _parameters: Mapping[str, Any]
-
-    def sessions(self, framing: Framing, limit: int | None = None) -> Iterator[bytes]:
-        """The rows of sessions, one after the other, without anything between them."""
-        parts = {
-            "first": _instant("a.first_ns"),
-            "last": _instant("a.last_ns"),
-        }
-        return self._rows("sessions", framing, parts, limit)
-
-    def intervals(self, framing: Framing) -> Iterator[bytes]:
-        """The intervals in blocks of some hundred, with commas between those of a block."""
-        # Grouping by hash would hold the whole text at once.
-        self._conn.execute("SET LOCAL enable_hashagg = off")
-        parts = {"first": _instant("start_ns"), "last": _instant("end_ns")}
-        return self._rows("interval_lines", framing, parts, None)
-
-    def _rows(
-        self, query: str, framing: Framing, parts: Mapping[str, sql.Composable], limit: int | None
-    ) -> Iterator[bytes]:
-        statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x03')")
-        rows = statement.format(QUERIES[query].format(**self._fragments, **parts))
-        parameters = {**self._parameters, **_FRAMINGS[framing], "limit": limit}
-        with self._conn.cursor() as reader, reader.copy(rows, parameters) as copy:
-            for block in copy:
-                yield bytes(block)[:-1].replace(b"\x02", b"\n")
+    #: One row after the other, without anything between them.
+    sessions: Iterator[bytes]
+    #: Blocks of some hundred, with commas between those of a block.
+    intervals: Iterator[bytes]
 
 
 #: What goes between the pieces of a row. ``pretty`` is two blanks a level, below two levels.
@@ -165,31 +146,64 @@ _FRAMINGS: Final[dict[Framing, dict[str, str]]] = {
 }
 
 
+@contextmanager
 def open_report(
     conn: Connection,
     covered: Range,
     timezone: str,
     selection: Selection,
     custom_rates: Mapping[str, Rates] | None = None,
-) -> Report:
-    """Work out one report; call it inside `exporter.db.connect.read_snapshot`.
+    *,
+    framing: Framing = "compact",
+    most_sessions: int | None = None,
+    with_intervals: bool = True,
+) -> Iterator[Report]:
+    """One report, to be read while the block lasts, inside `exporter.db.connect.read_snapshot`.
 
-    ``timezone`` is only echoed: the range is cut already. Use the rows before the snapshot ends.
+    ``timezone`` is only echoed: the range is cut already. The connection is busy within the block.
     """
     for setting, value in _SETTINGS.items():
         conn.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(setting), value))
     prices = price_table(conn, custom_rates)
+    candidates, labels = _candidates(conn, covered, selection)
+    projects = project_resolutions(conn, labels)
     parameters = {
         **_range_parameters(covered),
         **_rate_parameters(conn, prices),
-        "project": selection.project,
-        "agents": list(selection.agents),
-        "machines": list(selection.machines),
+        **_FRAMINGS[framing],
+        # Their number tells the planner how much of the archive is wanted.
+        "candidates": candidates,
+        "limit": most_sessions,
+        "section_end": _SECTION_END,
     }
-    fragments = _fragments(selection)
-    summary = _summary(conn, fragments, parameters, len(covered.buckets))
-    head = _head(conn, covered, timezone, prices, summary)
-    return Report(head, conn, fragments, parameters)
+    rows = [QUERIES["sessions"].format(first=_instant("a.first_ns"), last=_instant("a.last_ns"))]
+    if with_intervals:
+        rows.append(
+            QUERIES["interval_lines"].format(first=_instant("start_ns"), last=_instant("end_ns"))
+        )
+    # COPY's CSV format leaves a field alone that holds neither quote nor delimiter.
+    statement = sql.SQL(
+        "COPY ({}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x03')"
+    ).format(QUERIES["report"].format(rows=sql.SQL("\n").join(rows), **_fragments()))
+    with conn.cursor() as reader, reader.copy(statement, parameters) as copy:
+        # Each block is a row with its line end.
+        lines = (bytes(block)[:-1] for block in copy)
+        summary = _summary(_section(lines), len(covered.buckets))
+        head = _head(covered, timezone, prices, projects, summary)
+        yield Report(head, _text(_section(lines)), _text(_section(lines)))
+        # The rest, which nobody asked for, must be read before the connection can go on.
+        for _ in lines:
+            pass
+
+
+def _section(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines up to the end of a section, or of all."""
+    end = _SECTION_END.encode()
+    return iter(lambda: next(lines, end), end)
+
+
+def _text(lines: Iterator[bytes]) -> Iterator[bytes]:
+    return (line.replace(b"\x02", b"\n") for line in lines)
 
 
 def minutes(ns: int) -> float:
@@ -200,8 +214,10 @@ def minutes(ns: int) -> float:
 # -- the statements -----------------------------------------------------------------------------
 
 
-def _fragments(selection: Selection) -> dict[str, sql.Composable]:
-    """The parts that the statements are made of, the sessions selected by one of them."""
+def _candidates(
+    conn: Connection, covered: Range, selection: Selection
+) -> tuple[list[int], list[str]]:
+    """The keys of the sessions that the report is about, and their project labels."""
     given = {
         "project": selection.project,
         "agents": selection.agents,
@@ -211,14 +227,30 @@ def _fragments(selection: Selection) -> dict[str, sql.Composable]:
     }
     filters = [QUERIES[name] for name, is_given in given.items() if is_given]
     joined = sql.SQL(" AND ").join(filters or [QUERIES["no_filter"]])
+    parameters = {
+        "candidate_start": _moment(_up(covered.start)),
+        "candidate_end": _moment(_up(covered.end)),
+        "start_text": seconds_text(covered.start)[:-1],
+        "end_text": seconds_text(covered.end)[:-1],
+        "project": selection.project,
+        "agents": list(selection.agents),
+        "machines": list(selection.machines),
+    }
+    statement = QUERIES["candidates"].format(filters=joined)
+    row = conn.execute(statement, parameters).fetchone()
+    return (row[0], row[1]) if row else ([], [])
+
+
+def _fragments() -> dict[str, sql.Composable]:
+    """The parts that the statement is made of."""
     return {
-        "candidates": QUERIES["candidates"].format(filters=joined),
         "stretches": QUERIES["stretches"].format(offset=_offset("p")),
         "intervals": QUERIES["intervals"],
         "timed": QUERIES["timed"],
         "spent": QUERIES["spent"].format(offset=_offset("u")),
         "priced": QUERIES["priced"],
         "weighed": QUERIES["weighed"],
+        "summary": QUERIES["summary"].format(),
     }
 
 
@@ -232,7 +264,7 @@ def _instant(offset: str) -> sql.Composable:
 
 
 def _range_parameters(covered: Range) -> dict[str, Any]:
-    """The range as the statements want it: offsets, instants in microseconds, bounds as text."""
+    """The range as the statement wants it: offsets, and instants in microseconds."""
     micros, beyond = divmod(covered.start, 1000)
     return {
         "start": _moment(micros),
@@ -240,10 +272,6 @@ def _range_parameters(covered: Range) -> dict[str, Any]:
         "effective_end": _moment(_up(covered.effective_end)),
         "length_ns": covered.effective_end - covered.start,
         "bucket_starts": [bucket.start - covered.start for bucket in covered.buckets],
-        "candidate_start": _moment(_up(covered.start)),
-        "candidate_end": _moment(_up(covered.end)),
-        "start_text": seconds_text(covered.start)[:-1],
-        "end_text": seconds_text(covered.end)[:-1],
     }
 
 
@@ -269,15 +297,11 @@ def _rate_parameters(conn: Connection, prices: PriceTable) -> dict[str, Any]:
     }
 
 
-def _summary(
-    conn: Connection,
-    fragments: Mapping[str, sql.Composable],
-    parameters: Mapping[str, Any],
-    bucket_count: int,
-) -> _Summary:
-    """Run the one statement that looks at the range as a whole, and sort its rows out."""
+def _summary(lines: Iterator[bytes], bucket_count: int) -> _Summary:
+    """Sort out what is said of the range as a whole."""
     found: dict[str, list[tuple[str, list[Decimal]]]] = {}
-    for kind, name, numbers in conn.execute(QUERIES["summary"].format(**fragments), parameters):
+    for line in lines:
+        kind, name, numbers = json.loads(line, parse_int=Decimal, parse_float=Decimal)
         found.setdefault(kind, []).append((name, numbers))
     ((_, (sessions, automated, untimed)),) = found["candidates"]
     buckets = {int(numbers[0]): numbers[1:] for _, numbers in found["bucket"]}
@@ -285,7 +309,6 @@ def _summary(
         sessions=int(sessions),
         automated=int(automated),
         untimed=int(untimed),
-        labels=[name for name, _ in found.get("label", ())],
         priced={name: (bool(a), bool(b)) for name, (a, b) in found.get("priced", ())},
         named=len(found.get("named", ())),
         buckets=[_bucket(buckets[number]) for number in range(1, bucket_count + 1)],
@@ -312,13 +335,16 @@ def _bucket(numbers: list[Decimal]) -> _Bucket:
 
 
 def _head(
-    conn: Connection, covered: Range, timezone: str, prices: PriceTable, summary: _Summary
+    covered: Range,
+    timezone: str,
+    prices: PriceTable,
+    projects: Mapping[str, ProjectResolution],
+    summary: _Summary,
 ) -> dict[str, Any]:
-    resolved = project_resolutions(conn, summary.labels)
     return {
         "schema_version": 1,
         "pricing": prices.block(summary.priced).asdict(),
-        "projects": {label: known.as_wire() for label, known in resolved.items()},
+        "projects": {label: known.as_wire() for label, known in projects.items()},
         "timezone": timezone,
         "range_start": seconds_text(covered.start),
         "range_end": seconds_text(covered.end),
@@ -331,7 +357,7 @@ def _head(
         "elapsed_bucket_count": covered.elapsed_buckets,
         "buckets": list(_buckets(covered, summary)),
         "peak": _peak(covered, summary.buckets),
-        "totals": _totals(covered, summary),
+        "totals": _totals(covered, len(projects), summary),
         "by_project": _breakdown(summary.shares["project"]),
         "by_model": _breakdown(
             share for share in summary.shares["model"] if share.key != "unknown"
@@ -363,27 +389,27 @@ def _peak(covered: Range, buckets: Iterable[_Bucket]) -> dict[str, Any]:
     return {"agents": top.most_agents, "at": seconds_text(covered.start + top.most_at)}
 
 
-def _totals(covered: Range, summary: _Summary) -> dict[str, Any]:
+def _totals(covered: Range, project_count: int, summary: _Summary) -> dict[str, Any]:
     shares = summary.shares["agent"]
     active_ns = sum(bucket.active_ns for bucket in summary.buckets)
     agent_ns = sum(share.active_ns for share in shares)
     automated_ns = sum(share.automated_ns for share in shares)
-    cost = sum((share.cost for share in shares), Decimal(0))
-    automated_cost = sum((share.automated_cost for share in shares), Decimal(0))
+    cost = exact_sum(share.cost for share in shares)
+    automated_cost = exact_sum(share.automated_cost for share in shares)
     return {
         "active_minutes": minutes(active_ns),
         "idle_minutes": minutes(max(0, covered.effective_end - covered.start - active_ns)),
         "agent_minutes": minutes(agent_ns),
         "sessions": summary.sessions,
         "untimed_sessions": summary.untimed,
-        "distinct_projects": len(summary.labels),
+        "distinct_projects": project_count,
         "distinct_models": summary.named,
         "output_tokens": sum(tokens for tokens, _ in summary.spent.values()),
         "cost": cost,
         "automated_agent_minutes": minutes(automated_ns),
         "interactive_agent_minutes": minutes(agent_ns - automated_ns),
         "automated_cost": automated_cost,
-        "interactive_cost": cost - automated_cost,
+        "interactive_cost": EXACT.subtract(cost, automated_cost),
         "automated_sessions": summary.automated,
         "interactive_sessions": summary.sessions - summary.automated,
     }

@@ -1,12 +1,11 @@
 -- All instants inside a report are offsets from its start in nanoseconds, so that durations are
 -- whole numbers; activity is stored in microseconds and the nanoseconds beyond them. The parts
--- below are put together into three statements: what is said of the range as a whole, one line
--- per session, one line per interval.
+-- below are put together into one statement, so that what it needs of the archive is read once.
 
 -- Sessions that the report is about. The first text that is not empty decides where a session
 -- begins and ends; one that is no instant is compared byte by byte with the bound as text.
 -- name: candidates
-SELECT s.session_key, s.id, s.project, s.agent, s.is_automated
+SELECT coalesce(array_agg(s.session_key), '{{}}'), coalesce(array_agg(DISTINCT s.project), '{{}}')
 FROM sessions AS s
 WHERE s.visible
   AND coalesce(
@@ -114,27 +113,35 @@ FROM spent AS s JOIN unnest(
 -- name: models
 SELECT model_id, name FROM models
 
--- Everything that is said of the range as a whole, as rows of a kind, a name and numbers:
---
--- candidates              sessions, automated ones, untimed ones
--- label    project        (none)
--- priced   model          1 if priced by rate, 1 if reported
--- named    model          (none): a model that some session lists
--- bucket                  number; agent and active nanoseconds; greatest number of agents, minus
---                         the offset of its first instant, automated ones then
--- spent                   number of the bucket; output tokens, cost
--- project, agent, model   nanoseconds of automated and of all sessions; costs likewise
---
--- Concurrency is one sweep: at an instant first all ends, then the beginnings of buckets, then all
--- starts, each with what it changes. The ends of a bucket's first instant thus belong to the bucket
--- before, and a bucket opens with what is already under way.
--- name: summary
-WITH candidates AS MATERIALIZED ({candidates}),
+-- The models that a session lists with what they weigh: those it was active with, by time; where
+-- these have no name, those it used, by cost.
+-- name: weighed
+SELECT session_key, name, weight FROM (
+    SELECT session_key, name, source, sum(weight) AS weight,
+        min(source) OVER (PARTITION BY session_key) AS best_source
+    FROM (
+        SELECT session_key, model_id, 0 AS source, active_ns::numeric AS weight FROM timed
+        UNION ALL
+        SELECT session_key, model_id, 1, cost FROM priced
+    ) AS x JOIN models AS m USING (model_id)
+    WHERE m.name NOT IN ('', 'unknown')
+    GROUP BY session_key, name, source
+) AS x
+WHERE source = best_source
+
+-- The one statement: lines of text, in sections that a line of one control character ends. An Append
+-- reads its parts in the order in which they are written.
+-- name: report
+WITH candidates AS MATERIALIZED (
+    SELECT session_key, id, project, agent, is_automated FROM sessions
+    WHERE session_key = ANY(%(candidates)s::bigint[])
+),
 stretches AS MATERIALIZED ({stretches}),
 intervals AS NOT MATERIALIZED ({intervals}),
 timed AS MATERIALIZED ({timed}),
 spent AS ({spent}),
 priced AS MATERIALIZED ({priced}),
+weighed AS MATERIALIZED ({weighed}),
 events AS (
     SELECT end_ns AS at_ns, 0 AS kind, -1 AS change,
         -is_automated::integer AS automated_change FROM intervals
@@ -170,11 +177,29 @@ events AS (
         sum(x.cost) AS cost
     FROM shares AS x JOIN candidates AS c USING (session_key) LEFT JOIN models AS m USING (model_id)
     GROUP BY GROUPING SETS ((c.project), (c.agent), (m.name))
-), weighed AS ({weighed})
-SELECT 'candidates', NULL, ARRAY[count(*), count(*) FILTER (WHERE is_automated),
-    count(*) - (SELECT count(DISTINCT session_key) FROM timed)]::numeric[] FROM candidates
+)
+SELECT json_build_array(kind, name, numbers)::text FROM ({summary}) AS summary
 UNION ALL
-SELECT DISTINCT 'label', project, '{{}}'::numeric[] FROM candidates
+SELECT %(section_end)s
+{rows}
+
+-- What is said of the range as a whole, as rows of a kind, a name and numbers:
+--
+-- candidates              sessions, automated ones, untimed ones
+-- priced   model          1 if priced by rate, 1 if reported
+-- named    model          (none): a model that some session lists
+-- bucket                  number; agent and active nanoseconds; greatest number of agents, minus
+--                         the offset of its first instant, automated ones then
+-- spent                   number of the bucket; output tokens, cost
+-- project, agent, model   nanoseconds of automated and of all sessions; costs likewise
+--
+-- Concurrency is one sweep: at an instant first all ends, then the beginnings of buckets, then all
+-- starts, each with what it changes. The ends of a bucket's first instant thus belong to the bucket
+-- before, and a bucket opens with what is already under way.
+-- name: summary
+SELECT 'candidates' AS kind, NULL AS name, ARRAY[count(*), count(*) FILTER (WHERE is_automated),
+    count(*) - (SELECT count(DISTINCT session_key) FROM timed)]::numeric[] AS numbers
+FROM candidates
 UNION ALL
 SELECT 'priced', m.name, ARRAY[bool_or(p.is_computed)::integer, bool_or(p.is_reported)::integer]
 FROM priced AS p JOIN models AS m USING (model_id)
@@ -189,48 +214,11 @@ SELECT 'spent', NULL, ARRAY[bucket, sum(output_tokens), sum(cost)] FROM priced G
 UNION ALL
 SELECT kind, name, ARRAY[automated_ns, active_ns, automated_cost, cost] FROM breakdown
 
--- The models that a session lists with what they weigh: those it was active with, by time; where
--- these have no name, those it used, by cost.
--- name: weighed
-SELECT session_key, name, weight FROM (
-    SELECT session_key, name, source, sum(weight) AS weight,
-        min(source) OVER (PARTITION BY session_key) AS best_source
-    FROM (
-        SELECT session_key, model_id, 0 AS source, active_ns::numeric AS weight FROM timed
-        UNION ALL
-        SELECT session_key, model_id, 1, cost FROM priced
-    ) AS x JOIN models AS m USING (model_id)
-    WHERE m.name NOT IN ('', 'unknown')
-    GROUP BY session_key, name, source
-) AS x
-WHERE source = best_source
-
 -- One line of text per session, the most active first. The parameters hold what goes between the
 -- pieces, so that one statement writes both framings.
 -- name: sessions
-WITH candidates AS MATERIALIZED ({candidates}),
-stretches AS ({stretches}),
-intervals AS ({intervals}),
-timed AS MATERIALIZED ({timed}),
-spent AS ({spent}),
-priced AS MATERIALIZED ({priced}),
-weighed AS ({weighed}),
-listed AS (
-    SELECT session_key, string_agg(json_text(name), %(item_break)s ORDER BY name) AS models,
-        (array_agg(name ORDER BY greatest(weight, 0) DESC, name))[1] AS primary_model
-    FROM weighed
-    GROUP BY session_key
-), active AS (
-    SELECT session_key, sum(active_ns)::bigint AS active_ns, min(first_ns) AS first_ns,
-        max(last_ns) AS last_ns
-    FROM timed
-    GROUP BY session_key
-), paid AS (
-    SELECT session_key, sum(output_tokens) AS output_tokens, sum(cost) AS cost
-    FROM priced
-    GROUP BY session_key
-)
-SELECT %(open)s || wire_text(
+UNION ALL
+(SELECT %(open)s || wire_text(
     '"session_id"' || %(is)s || json_text(c.id)
     || %(break)s || '"title"' || %(is)s || json_text(coalesce(nullif(c.project, ''), c.id))
     || %(break)s || '"project"' || %(is)s || json_text(c.project)
@@ -247,10 +235,28 @@ SELECT %(open)s || wire_text(
     || %(break)s || '"timing_quality"' || %(is)s
     || CASE WHEN a.session_key IS NULL THEN '"untimed"' ELSE '"timed"' END
     || %(break)s || '"is_automated"' || %(is)s || c.is_automated::text || %(close)s
-FROM candidates AS c LEFT JOIN active AS a USING (session_key)
-    LEFT JOIN paid AS p USING (session_key) LEFT JOIN listed AS l USING (session_key)
+FROM candidates AS c
+LEFT JOIN (
+    SELECT session_key, sum(active_ns)::bigint AS active_ns, min(first_ns) AS first_ns,
+        max(last_ns) AS last_ns
+    FROM timed
+    GROUP BY session_key
+) AS a USING (session_key)
+LEFT JOIN (
+    SELECT session_key, sum(output_tokens) AS output_tokens, sum(cost) AS cost
+    FROM priced
+    GROUP BY session_key
+) AS p USING (session_key)
+LEFT JOIN (
+    SELECT session_key, string_agg(json_text(name), %(item_break)s ORDER BY name) AS models,
+        (array_agg(name ORDER BY greatest(weight, 0) DESC, name))[1] AS primary_model
+    FROM weighed
+    GROUP BY session_key
+) AS l USING (session_key)
 ORDER BY a.active_ns DESC NULLS LAST, c.id
-LIMIT %(limit)s::bigint
+LIMIT %(limit)s::bigint)
+UNION ALL
+SELECT %(section_end)s
 
 -- JSON text of the instant at an offset, its fraction of a second cut.
 -- name: instant
@@ -259,19 +265,16 @@ left(to_json((%(start)s::timestamptz + (({offset} + %(start_beyond)s) / 1000)
 
 -- The intervals in their order, some hundreds to a row, since each row costs its reader as much.
 -- name: interval_lines
-WITH candidates AS MATERIALIZED ({candidates}),
-stretches AS ({stretches}),
-intervals AS ({intervals}),
-texts AS (
-    SELECT session_key, id, wire_text(json_text(id)) AS id_text FROM candidates
-)
-SELECT string_agg(%(open)s || '"session_id"' || %(is)s || id_text
+UNION ALL
+(SELECT string_agg(%(open)s || '"session_id"' || %(is)s || id_text
     || %(break)s || '"start"' || %(is)s || {first}
     || %(break)s || '"end"' || %(is)s || {last} || %(close)s, %(row_break)s ORDER BY number)
 FROM (
     SELECT i.start_ns, i.end_ns, t.id_text,
         row_number() OVER (ORDER BY i.start_ns, i.end_ns, t.id) AS number
-    FROM intervals AS i JOIN texts AS t USING (session_key)
+    FROM intervals AS i JOIN (
+        SELECT session_key, id, wire_text(json_text(id)) AS id_text FROM candidates
+    ) AS t USING (session_key)
 ) AS i
 GROUP BY number / 500
-ORDER BY number / 500
+ORDER BY number / 500)

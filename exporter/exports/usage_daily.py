@@ -5,8 +5,9 @@ survive both and the removal of duplicates, and the sums are priced. What arrive
 per day and name, however many rows were counted. All of it is read in one snapshot, and nothing is
 ever written.
 
-Two derived tables make it quick: sums over a session's rows per quarter of an hour, and the keys
-that occur more than once, whose rows are ranked instead. Triggers keep them, see migration 0003.
+Two derived tables make it quick: sums over a session's rows per quarter of an hour, and apart from
+them the rows whose key occurs more than once, which are ranked. Imports bring both up to date when
+they end, see migration 0003; in between all rows are ranked.
 """
 
 from __future__ import annotations
@@ -157,31 +158,19 @@ def _prices(conn: Connection, request: Request) -> PriceTable:
     return replace(table, rows=tuple(rows.values()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Selection:
-    """The fragments that say which sessions and rows count, and the parameters they name."""
+class _Selection(NamedTuple):
+    """The parts of the statements that say which sessions and rows count, and their parameters."""
 
+    #: The sessions that pass.
     kept: sql.Composable
-    in_range: sql.Composable
-    ranked: sql.Composable | None
-    billed: sql.Composable
+    #: Queries of survivors, and of the keys of their sessions, to be united.
+    survivors: list[sql.Composable]
+    sessions: list[sql.Composable]
     parameters: dict[str, Any]
-
-    def ranked_as(self, query: str) -> sql.Composable:
-        """The part of a statement for rows that must be ranked, nothing where none must."""
-        return sql.SQL("") if self.ranked is None else QUERIES[query].format(ranked=self.ranked)
-
-    @property
-    def survivors(self) -> sql.Composed:
-        return QUERIES["survivors"].format(
-            kept=self.kept,
-            in_range=self.in_range,
-            ranked=self.ranked_as("ranked_survivors"),
-            billed=self.billed,
-        )
 
 
 def _selection(conn: Connection, request: Request) -> _Selection:
+    window = request.window
     kept = QUERIES["kept"].format(
         filters=_all_of(
             of_project=bool(request.project),
@@ -189,26 +178,40 @@ def _selection(conn: Connection, request: Request) -> _Selection:
             of_agents=request.agents is not None,
         )
     )
-    window = request.window
     in_range = _all_of(from_day=window.first is not None, to_day=window.last is not None)
     found = conn.execute(QUERIES["what_there_is"]).fetchone()
     assert found is not None
-    has_repeated, has_billing = found
-    ranked = billed = None
-    if has_repeated:
-        ranked = QUERIES["ranked"].format(kept=kept, in_range=in_range)
+    is_pending, has_repeated, has_billing = found
+    survivors: list[sql.Composable] = []
+    sessions: list[sql.Composable] = []
+    if not is_pending:
+        survivors.append(QUERIES["summed"].format(kept=kept, in_range=in_range))
+        sessions.append(QUERIES["summed_sessions"].format(in_range=in_range))
+    if is_pending or has_repeated:
+        rows = QUERIES["every_row" if is_pending else "repeated"]
+        ranked = QUERIES["ranked"].format(rows=rows, kept=kept, in_range=in_range)
+        survivors.append(QUERIES["ranked_rows"].format(ranked=ranked))
+        sessions.append(QUERIES["ranked_sessions"].format(ranked=ranked))
     if has_billing and _counts_billing(request):
-        billed = QUERIES["billed"].format(in_range=in_range)
-    parameters = {
+        survivors.append(QUERIES["billed"].format(in_range=in_range))
+    return _Selection(kept, survivors, sessions, _parameters(request))
+
+
+def _parameters(request: Request) -> dict[str, Any]:
+    return {
         "project": request.project,
         "machines": list(request.machines),
         "agents": list(request.agents or ()),
-        "first": window.first,
-        "last": window.last,
+        "first": request.window.first,
+        "last": request.window.last,
         "zone": _SAME_CLOCK.get(request.zone, request.zone),
         "credit_agents": list(CREDIT_AGENTS),
     }
-    return _Selection(kept, in_range, ranked, billed or sql.SQL(""), parameters)
+
+
+def _united(parts: list[sql.Composable]) -> sql.Composed:
+    # In parentheses, because a part may have an order of its own.
+    return sql.SQL(" UNION ALL ").join(sql.SQL("({})").format(part) for part in parts)
 
 
 def _counts_billing(request: Request) -> bool:
@@ -233,7 +236,7 @@ def _spent(
     """A line per level, date and name, in no order."""
     names = "all_labels" if request.breakdown else "models_only"
     statement = QUERIES["spent"].format(
-        survivors=selection.survivors,
+        survivors=_united(selection.survivors),
         labels=QUERIES[names],
         sets=QUERIES[f"{names}_sets"],
     )
@@ -269,9 +272,7 @@ def _execute(
 def _session_counts(conn: Connection, request: Request, selection: _Selection) -> dict[str, Any]:
     """Sessions with a survivor, altogether and by either label, the labels in byte order."""
     statement = QUERIES["session_counts"].format(
-        kept=selection.kept,
-        in_range=selection.in_range,
-        ranked=selection.ranked_as("ranked_sessions"),
+        kept=selection.kept, sessions=_united(selection.sessions)
     )
     projects: dict[str, int] = {}
     agents: dict[str, int] = {}

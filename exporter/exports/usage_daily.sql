@@ -26,51 +26,56 @@ s.agent = ANY(%(agents)s)
     AND (u.at AT TIME ZONE %(zone)s)::date <= %(last)s::date
  OR u.at IS NULL AND u.day_text COLLATE "C" <= %(last)s::text AND u.day_text <> '')
 
--- Billing lines of an account, which belong to no session. One line may be known to two sources.
+-- Three kinds of survivors, to be united. First the sums over rows whose key is theirs alone.
+-- name: summed
+SELECT k.project, k.agent, u.at, u.day_text, u.model_id, u.is_reported,
+    u.input_tokens, u.output_tokens, u.billable_tokens, u.cache_creation_input_tokens,
+    u.cache_read_input_tokens, u.reported_cost
+FROM usage_slots AS u JOIN ({kept}) AS k USING (session_key)
+WHERE {in_range}
+
+-- Second the other rows, or all of them where the sums are not up to date. Rows of one key compete:
+-- the earliest instant counts, none comes last, then the smaller session id, then the earlier
+-- message.
+-- name: ranked
+SELECT u.*
+FROM (
+    SELECT u.*, k.project, k.agent,
+        CASE WHEN u.dedup_key IS NULL THEN 1 ELSE row_number() OVER (
+            PARTITION BY u.dedup_key
+            ORDER BY u.at NULLS LAST, u.at_nanoseconds, k.id, u.ordinal, u.position
+        ) END AS place
+    FROM {rows} AS u JOIN ({kept}) AS k USING (session_key)
+    WHERE {in_range}
+) AS u
+WHERE u.place = 1
+
+-- name: ranked_rows
+SELECT u.project, u.agent, u.at, u.day_text, u.model_id, u.reported_cost IS NOT NULL AS is_reported,
+    u.input_tokens, u.output_tokens,
+    CASE WHEN u.output_tokens <> 0 THEN u.output_tokens ELSE greatest(u.reasoning_tokens, 0) END
+        AS billable_tokens,
+    u.cache_creation_input_tokens, u.cache_read_input_tokens, u.reported_cost
+FROM ({ranked}) AS u
+
+-- name: repeated
+repeated_usage
+
+-- name: every_row
+usage_rows
+
+-- Third the billing lines of accounts, which belong to no session. Two sources may know one line.
 -- name: billed
-UNION ALL
-SELECT '', 'cursor', u.at, u.day_text, u.model_id, true, u.input_tokens, u.output_tokens, 0,
-    u.cache_write_tokens, u.cache_read_tokens, u.charged_cost
+SELECT '' AS project, 'cursor' AS agent, u.at, u.day_text, u.model_id, true AS is_reported,
+    u.input_tokens, u.output_tokens, 0::bigint AS billable_tokens,
+    u.cache_write_tokens AS cache_creation_input_tokens,
+    u.cache_read_tokens AS cache_read_input_tokens, u.charged_cost AS reported_cost
 FROM (
     SELECT DISTINCT ON (coalesce(u.dedup_key, u.row_key)) u.*
     FROM billing_rows AS u
     WHERE {in_range}
     ORDER BY coalesce(u.dedup_key, u.row_key), u.at NULLS LAST, u.at_nanoseconds, u.source_id
 ) AS u
-
--- Rows of one key compete: the earliest instant counts, none comes last, then the smaller session
--- id, then the earlier message.
--- name: ranked
-SELECT u.*
-FROM (
-    SELECT u.*, k.project, k.agent, row_number() OVER (
-            PARTITION BY u.dedup_key
-            ORDER BY u.at NULLS LAST, u.at_nanoseconds, k.id, u.ordinal, u.position
-        ) AS place
-    FROM repeated_keys AS r
-    JOIN usage_rows AS u USING (dedup_key)
-    JOIN ({kept}) AS k USING (session_key)
-    WHERE {in_range}
-) AS u
-WHERE u.place = 1
-
--- Every survivor: rows whose key is theirs alone as the sums that are kept of them, then the others.
--- name: survivors
-SELECT k.project, k.agent, u.at, u.day_text, u.model_id, u.is_reported,
-    u.input_tokens, u.output_tokens, u.billable_tokens, u.cache_creation_input_tokens,
-    u.cache_read_input_tokens, u.reported_cost
-FROM usage_slots AS u JOIN ({kept}) AS k USING (session_key)
-WHERE {in_range}
-{ranked}
-{billed}
-
--- name: ranked_survivors
-UNION ALL
-SELECT u.project, u.agent, u.at, u.day_text, u.model_id, u.reported_cost IS NOT NULL,
-    u.input_tokens, u.output_tokens,
-    CASE WHEN u.output_tokens <> 0 THEN u.output_tokens ELSE greatest(u.reasoning_tokens, 0) END,
-    u.cache_creation_input_tokens, u.cache_read_input_tokens, u.reported_cost
-FROM ({ranked}) AS u
 
 -- What was spent, per day and model, and with breakdowns also per day and project and per day and
 -- agent. Sums are priced, not rows: a rate times a sum of counts is exact.
@@ -124,18 +129,20 @@ GROUPING SETS ((has_credits), (project), (agent))
 -- name: session_counts
 SELECT k.project, k.agent, count(*)
 FROM ({kept}) AS k
-WHERE k.session_key IN (
-    SELECT u.session_key FROM usage_slots AS u WHERE {in_range} {ranked}
-)
+WHERE k.session_key IN ({sessions})
 GROUP BY k.project, k.agent
 
--- name: ranked_sessions
-UNION ALL SELECT u.session_key FROM ({ranked}) AS u
+-- name: summed_sessions
+SELECT u.session_key FROM usage_slots AS u WHERE {in_range}
 
--- Whether any row must be ranked, and whether there is any billing line: a branch of a statement
--- that finds nothing still keeps PostgreSQL from sharing the work out.
+-- name: ranked_sessions
+SELECT u.session_key FROM ({ranked}) AS u
+
+-- Whether the sums lack anything, and what else there is: a branch of a statement that finds
+-- nothing still keeps PostgreSQL from sharing the work out.
 -- name: what_there_is
-SELECT EXISTS (SELECT FROM repeated_keys), EXISTS (SELECT FROM billing_rows)
+SELECT EXISTS (SELECT FROM pending_usage), EXISTS (SELECT FROM repeated_usage),
+    EXISTS (SELECT FROM billing_rows)
 
 -- name: model_names
 SELECT model_id, name FROM models

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -11,6 +12,16 @@ import psycopg
 Connection: TypeAlias = psycopg.Connection[Any]
 #: Opens a connection set up as the program wants it; survives the trip to another process.
 Opener: TypeAlias = Callable[[], Connection]
+
+
+@contextmanager
+def alive(conn: Connection, opener: Opener) -> Iterator[Connection]:
+    """The connection, or another one for the length of the block when it is gone."""
+    if not conn.closed:
+        yield conn
+    else:
+        with opener() as fresh:
+            yield fresh
 
 
 class LeaseLost(Exception):

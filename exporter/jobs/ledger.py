@@ -20,13 +20,15 @@ import psycopg
 
 from exporter.db import queries
 from exporter.errors import ExporterError, LeaseHeld
-from exporter.jobs.job import Connection, Job, Lease, LeaseLost, Opener, Tally
+from exporter.jobs.job import Connection, Job, Lease, LeaseLost, Opener, Tally, alive
 
 QUERIES = queries.load(__file__)
 
 #: A worker that says nothing for so long is taken for dead.
 LEASE_SECONDS = 8.0
 HEARTBEAT_SECONDS = 2.0
+#: So often an item may be in the hands of a worker that dies, among others.
+FREE_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,8 @@ def lease(opener: Opener, conn: Connection, job: Job, run_id: int) -> Iterator[L
         stop.set()
         beat.join(timeout=HEARTBEAT_SECONDS)
         # When the connection is gone the lease runs out by itself.
-        with suppress(psycopg.Error, ExporterError):
-            _release(conn if not conn.closed else opener(), taken)
+        with suppress(psycopg.Error, ExporterError), alive(conn, opener) as usable:
+            _release(usable, taken)
 
 
 def hold(conn: Connection, held: Lease) -> None:
@@ -102,9 +104,19 @@ def hold(conn: Connection, held: Lease) -> None:
 
 
 def claim(conn: Connection, held: Lease, count: int) -> list[Item]:
-    """Take up to `count` waiting items, in the order of their keys."""
-    parameters = {"job": held.job, "lease": held.number, "run_id": held.run_id, "count": count}
+    """Take up to `count` waiting items, in the order of their keys.
+
+    An item that was in hand when workers died comes alone and last, so that it can be told which
+    of them it was that killed them.
+    """
+    parameters = {
+        "job": held.job, "lease": held.number, "run_id": held.run_id, "count": count,
+        "tries": FREE_TRIES,
+    }  # fmt: skip
     rows = conn.execute(QUERIES["claim"], parameters).fetchall()
+    if not rows:
+        alone = {**parameters, "count": 1, "tries": 2**31 - 1}
+        rows = conn.execute(QUERIES["claim"], alone).fetchall()
     return sorted((Item(*row) for row in rows), key=lambda found: found.item)
 
 

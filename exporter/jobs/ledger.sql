@@ -57,7 +57,7 @@ SELECT lease_id FROM job_leases WHERE lease_id = %(lease)s AND released_at IS NU
 -- name: claim
 WITH chosen AS (
     SELECT i.item, i.generation FROM job_items AS i
-    WHERE i.job = %(job)s AND (i.status = 'pending' OR (i.status = 'leased' AND NOT EXISTS (
+    WHERE i.job = %(job)s AND i.attempts < %(tries)s AND (i.status = 'pending' OR (i.status = 'leased' AND NOT EXISTS (
         SELECT FROM job_leases AS l WHERE l.lease_id = i.lease_id
            AND l.released_at IS NULL AND l.lease_until > clock_timestamp())))
     ORDER BY i.item LIMIT %(count)s
@@ -103,7 +103,6 @@ FROM jobs AS j ORDER BY j.job
 
 -- name: item_counts
 SELECT job, status, coalesce(outcome, ''), count(*) FROM job_items
-WHERE NOT (status = 'skipped' AND outcome = 'SKIPPED_CHANGED')
 GROUP BY job, status, coalesce(outcome, '') ORDER BY 1, 2, 3
 
 -- name: reasons

@@ -23,9 +23,9 @@ from typing import Any, Protocol, TypeVar
 import psycopg
 
 from exporter.core.pace import BatchSize, Pace, Reaction, reaction, retry_delay
-from exporter.errors import ExporterError, Interrupted
+from exporter.errors import ExporterError, Interrupted, LeaseHeld
 from exporter.jobs import ledger
-from exporter.jobs.job import Connection, Job, Lease, LeaseLost, Opener, Tally
+from exporter.jobs.job import Connection, Job, Lease, LeaseLost, Opener, Tally, alive
 
 Result = TypeVar("Result")
 
@@ -35,6 +35,18 @@ TRIES = 12
 UNIT_TRIES = 3
 #: Wait for a row lock; then the unit is tried again later.
 LOCK_TIMEOUT = "2s"
+#: Longest statement, where the operator set no limit of his own.
+STATEMENT_TIMEOUT = "2min"
+_TIMEOUTS = """
+SELECT set_config('lock_timeout', %(lock)s, false), set_config('statement_timeout',
+    CASE WHEN current_setting('statement_timeout') = '0' THEN %(statement)s
+         ELSE current_setting('statement_timeout') END, false)
+"""
+#: How far the slowest standby is behind, in seconds; 0 without one.
+REPLICATION_LAG = """
+SELECT coalesce(extract(epoch FROM max(replay_lag)), 0)::float8 FROM pg_stat_replication
+"""
+LAG_CHECK_SECONDS = 5.0
 #: Between looks at work that others have in hand.
 POLL_SECONDS = 0.5
 
@@ -51,6 +63,8 @@ class Options:
     bytes_per_second: float | None = None
     #: Part of each second that a worker may be at work.
     share: float = 1.0
+    #: Seconds that a standby may be behind before the workers wait for it.
+    replication_lag: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,42 +119,75 @@ class Stop:
 def run(job: Job, opener: Opener, options: Options, receiver: Receiver) -> Summary:
     """Run a job to its end, to its limit, or until a signal.
 
-    Raises Interrupted after a clean stop, LeaseHeld, and connection errors that did not pass.
+    Raises Interrupted after a clean stop, LeaseHeld, and errors of the driver that did not pass.
     """
     stop = Stop()
-    started = time.monotonic()
     with stop.installed(), opener() as conn:
         total = job.remaining(conn)
         receiver.begin(job.name, total if options.limit is None else min(total, options.limit))
-        if options.is_dry_run:
-            tally = _preview(job, conn, options, stop, receiver)
-            if stop:
-                raise Interrupted(stop.signal_name)
-            seconds = time.monotonic() - started
-            return Summary(job.name, None, tally, total, False, seconds)
-        job.prepare(conn)
-        run_id = ledger.begin_run(conn, job)
-        counter = _Counter(receiver)
-        state, left, is_finished = "failed", 0, False
-        try:
-            if options.workers == 1:
-                Worker(job, opener, options, run_id, counter, stop).run()
-            else:
-                _processes(job, opener, options, run_id, counter, stop)
-            state = "stopped" if stop else "finished"
-        finally:
-            with suppress(psycopg.Error, ExporterError):
-                return_to = conn if not conn.closed else opener()
-                left = job.remaining(return_to)
-                is_finished = state == "finished" and left == 0
-                ledger.end_run(
-                    return_to, job, run_id, state, counter.tally, is_finished=is_finished
-                )
+        act = _dry_run if options.is_dry_run else _real_run
+        summary = act(job, opener, conn, options, stop, receiver)
     if stop:
         raise Interrupted(stop.signal_name)
-    return Summary(
-        job.name, run_id, counter.tally, left, is_finished, time.monotonic() - started
-    )  # fmt: skip
+    return summary
+
+
+def _real_run(
+    job: Job, opener: Opener, conn: Connection, options: Options, stop: Stop, receiver: Receiver
+) -> Summary:
+    started = time.monotonic()
+    job.prepare(conn)
+    run_id = ledger.begin_run(conn, job)
+    counter = _Counter(receiver)
+    state = "failed"
+    try:
+        if options.workers == 1:
+            Worker(job, opener, options, run_id, counter, stop).run()
+        else:
+            _processes(job, opener, options, run_id, counter, stop)
+        state = "stopped" if stop else "finished"
+    finally:
+        left = _end(job, opener, conn, run_id, state, counter.tally)
+    is_finished = state == "finished" and left == 0
+    seconds = time.monotonic() - started
+    return Summary(job.name, run_id, counter.tally, left or 0, is_finished, seconds)
+
+
+def _end(
+    job: Job, opener: Opener, conn: Connection, run_id: int, state: str, tally: Tally
+) -> int | None:
+    """Record the end of a run; returns how many rows are left, None if the server is not there.
+
+    Raises nothing: a run that failed has an error of its own, which is the one that counts.
+    """
+    for _ in range(2):
+        # The connection was idle for as long as the run took: the second try has a new one.
+        with suppress(psycopg.Error, ExporterError), alive(conn, opener) as usable:
+            left = job.remaining(usable)
+            is_finished = state == "finished" and left == 0
+            ledger.end_run(usable, job, run_id, state, tally, is_finished=is_finished)
+            return left
+    return None
+
+
+def _dry_run(
+    job: Job, opener: Opener, conn: Connection, options: Options, stop: Stop, receiver: Receiver
+) -> Summary:
+    """Go through all pending units without a lease and without writing."""
+    started = time.monotonic()
+    counter = _Counter(receiver)
+    for unit in _pending(job, conn):
+        if stop or (options.limit is not None and counter.tally.rows >= options.limit):
+            break
+        counter.done(job.preview(conn, unit))
+    seconds = time.monotonic() - started
+    return Summary(job.name, None, counter.tally, job.remaining(conn), False, seconds)
+
+
+def _pending(job: Job, conn: Connection) -> Iterator[Any]:
+    units: Sequence[Any] = ()
+    while units := job.pending(conn, units[-1] if units else None, 100):
+        yield from units
 
 
 @dataclass
@@ -166,26 +213,6 @@ class Listener(Protocol):
     def waiting(self, reason: str) -> None: ...
 
 
-def _preview(
-    job: Job, conn: Connection, options: Options, stop: Stop, receiver: Receiver
-) -> Tally:  # fmt: skip
-    """Go through all pending units without a lease and without writing."""
-    total = Tally()
-    after = None
-    while not stop:
-        units = job.pending(conn, after, 100)
-        if not units:
-            break
-        for unit in units:
-            if stop or (options.limit is not None and total.rows >= options.limit):
-                return total
-            tally = job.preview(conn, unit)
-            receiver.done(tally)
-            total += tally
-        after = units[-1]
-    return total
-
-
 # --- One worker -----------------------------------------------------------------------------
 
 
@@ -206,6 +233,7 @@ class Worker:
         self.batch = BatchSize(largest=options.batch_size or 1000)
         self.pace = Pace(options.rows_per_second, options.bytes_per_second, options.share)
         self.rows = 0
+        self._lag_looked = 0.0
 
     def run(self) -> None:
         try:
@@ -238,10 +266,24 @@ class Worker:
             seconds = time.monotonic() - started
             self.rows += tally.rows
             self.listener.done(tally)
-            self.batch.took(tally.rows, seconds)
             wait = self.pace.after(tally.rows, tally.bytes_in, seconds)
+            # With its wait: what is claimed and not worked on is kept from others.
+            self.batch.took(tally.rows, seconds + wait.seconds)
             if wait.seconds:
                 self._wait(wait.seconds, wait.reason)
+            self._wait_for_standbys()
+
+    def _wait_for_standbys(self) -> None:
+        """Wait while a standby is further behind than allowed; looks every few seconds."""
+        allowed = self.options.replication_lag
+        if allowed is None or time.monotonic() - self._lag_looked < LAG_CHECK_SECONDS:
+            return
+        while not self.stop:
+            row = self._try(lambda: self.conn.execute(REPLICATION_LAG).fetchone())
+            if row is None or row[0] <= allowed:
+                break
+            self._wait(1.0, "standbys that are behind")
+        self._lag_looked = time.monotonic()
 
     def _unit(self, lease: Lease, unit: Any) -> Tally:
         """Do one unit, whatever the server says meanwhile; a lost lease counts as nothing."""
@@ -253,7 +295,7 @@ class Worker:
                     after_loss=lambda: self.job.read_back(self.conn, lease, unit),
                 )
             except LeaseLost:
-                return Tally()
+                return self._lost()
             except psycopg.Error as error:
                 match reaction(error.sqlstate):
                     case Reaction.QUARANTINE | Reaction.SHRINK:
@@ -276,7 +318,13 @@ class Worker:
                 after_loss=lambda: self.job.read_back(self.conn, lease, unit),
             )
         except LeaseLost:
-            return Tally()
+            return self._lost()
+
+    def _lost(self) -> Tally:
+        """A unit is in other hands; of a job with one worker, that is all of them."""
+        if self.job.is_exclusive:
+            raise LeaseHeld(f"the job {self.job.name}", "it took over while we were silent")
+        return Tally()
 
     def _try(
         self,
@@ -328,7 +376,7 @@ class Worker:
 
     def _open(self) -> Connection:
         conn = self.opener()
-        conn.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
+        conn.execute(_TIMEOUTS, {"lock": LOCK_TIMEOUT, "statement": STATEMENT_TIMEOUT})
         return conn
 
     def _reconnect(self) -> None:

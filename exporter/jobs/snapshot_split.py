@@ -15,11 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from psycopg.adapt import Buffer, Dumper
-from psycopg.pq import Format
-from psycopg.types.json import Jsonb
+from psycopg import sql
 
-from exporter.artifacts import plans
+from exporter.artifacts import logs, plans
 from exporter.artifacts.plans import PlanTable
 from exporter.core import runzip
 from exporter.core.runzip import Outcome, Refusal
@@ -33,8 +31,6 @@ QUERIES = queries.load(__file__)
 
 LogStorage = Literal["text", "compact"]
 
-#: A log larger than this never goes into the row as text.
-INLINE_MAX_BYTES = 32 * 1024 * 1024
 #: A member larger than this is kept inside the original snapshot only, not a second time.
 MEMBER_MAX_BYTES = 64 * 1024 * 1024
 CPU_SECONDS = 120.0
@@ -44,25 +40,18 @@ ENQUEUE = 1000
 MOST_ATTEMPTS = 5
 
 
-class Utf8:
-    """UTF-8 bytes on their way into a text column, without becoming a str in between."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes | bytearray) -> None:
-        self.data = data
-
-
-class _Utf8Dumper(Dumper):
-    oid = 25  # text
-    format = Format.BINARY
-
-    def dump(self, obj: Utf8) -> Buffer:
-        return obj.data
-
-
 class _Changed(Exception):
     """The plan is no longer the one that was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The bytes that were read, as the guard of the write knows them again."""
+
+    size: int
+    sha256: bytes | None = None
+    #: The server's number of the stored value, where it has numbers.
+    value_id: int | None = None
 
 
 @dataclass(slots=True)
@@ -101,7 +90,9 @@ class Split:
 # --- Taking apart ---------------------------------------------------------------------------
 
 
-def split(data: bytes, storage: LogStorage = "text", inline_max: int = INLINE_MAX_BYTES) -> Split:
+def split(
+    data: bytes, storage: LogStorage = "text", inline_max: int = logs.INLINE_MAX_BYTES
+) -> Split:
     """Take a snapshot apart and prove that what is left is free of the log.
 
     Raises Refusal with the reason for quarantine. Takes at most `CPU_SECONDS` of the processor.
@@ -199,7 +190,7 @@ class SnapshotSplit:
     """The job; see `exporter.jobs.job.Job` for what each method promises."""
 
     log_storage: LogStorage = "text"
-    inline_max_bytes: int = INLINE_MAX_BYTES
+    inline_max_bytes: int = logs.INLINE_MAX_BYTES
     name: str = "snapshots"
     version: int = 1
     is_exclusive: bool = False
@@ -250,33 +241,31 @@ class SnapshotSplit:
         return ledger.read_back(conn, lease, unit)
 
     def preview(self, conn: Connection, unit: Item) -> Tally:
-        outcome, data, size = self._read(conn, unit)
+        outcome, data, source = self._read(conn, unit)
         if outcome is not None:
             return Tally({outcome: 1})
         try:
-            found = self._split(data, size)
+            found = self._split(data, source)
         except Refusal as refusal:
-            return Tally({refusal.outcome: 1}, size)
-        return Tally({found.outcome: 1}, size, size if found.snapshot is None else found.size)
+            return Tally({refusal.outcome: 1}, source.size)
+        size = source.size if found.snapshot is None else found.size
+        return Tally({found.outcome: 1}, source.size, size)
 
     def perform(self, conn: Connection, lease: Lease, unit: Item) -> Tally:
         started = time.monotonic()
         if unit.attempts > MOST_ATTEMPTS:
             return self.refuse(conn, lease, unit, "INTERNAL", {"attempts": unit.attempts})
-        outcome, data, size = self._read(conn, unit)
+        outcome, data, source = self._read(conn, unit)
         if outcome is not None:
             return self._skip(conn, lease, unit, outcome)
-        digest = hashlib.sha256(data).digest() if data else None
-        source = {"source_bytes": size, "source_sha256": digest}
         try:
-            found = self._split(data, size)
+            found = self._split(data, source)
         except Refusal as refusal:
             return self._quarantine(conn, lease, unit, refusal.code, refusal.facts, source)
         # Source and result at once would be the peak of the worker's memory.
         del data
-        assert digest is not None
         try:
-            return self._write(conn, lease, unit, found, size, digest, started)
+            return self._write(conn, lease, unit, found, source, started)
         except _Changed:
             return self._skip(conn, lease, unit, Outcome.SKIPPED_CHANGED)
 
@@ -284,30 +273,32 @@ class SnapshotSplit:
         self, conn: Connection, lease: Lease, unit: Item, reason: str, facts: Mapping[str, Any]
     ) -> Tally:
         """Into quarantine for a reason that is not in the bytes; their hash is not known here."""
-        statement = self.table(conn).fill(QUERIES["read"])
-        parameters = {"item": unit.item, "generation": unit.generation, "most": -1}
-        row = conn.execute(statement, parameters).fetchone()
-        source = {"source_bytes": row[3] if row else None}
+        _, _, source = self._read(conn, unit, most=-1)
         return self._quarantine(conn, lease, unit, reason, facts, source)
 
-    def _read(self, conn: Connection, unit: Item) -> tuple[Outcome | None, bytes | None, int]:
-        """The snapshot and its size, or why it is not to be touched; no bytes if too large."""
-        most = runzip.LIMITS.archive_bytes
+    def _read(
+        self, conn: Connection, unit: Item, most: int = runzip.LIMITS.archive_bytes
+    ) -> tuple[Outcome | None, bytes | None, Source]:
+        """The snapshot, or why it is not to be touched; no bytes where there are over `most`."""
+        has_ids = conn.info.server_version >= 170000
+        statement = QUERIES["read"].format(
+            plans=self.table(conn).identifier,
+            value_id=QUERIES["value_id" if has_ids else "no_value_id"],
+        )
         parameters = {"item": unit.item, "generation": unit.generation, "most": most}
         with conn.cursor(binary=True) as cursor:
-            statement = self.table(conn).fill(QUERIES["read"])
             row = cursor.execute(statement, parameters).fetchone()
         if row is None or row[0] or row[1] != unit.generation:
-            return Outcome.SKIPPED_CHANGED, None, 0
+            return Outcome.SKIPPED_CHANGED, None, Source(0)
         if not row[3]:
-            return Outcome.SKIPPED_NO_SOURCE, None, 0
-        if row[2]:
-            return Outcome.SKIPPED_BUSY, None, 0
-        return None, row[4], row[3]
+            return Outcome.SKIPPED_NO_SOURCE, None, Source(0)
+        data = row[4]
+        digest = hashlib.sha256(data).digest() if data is not None else None
+        return (Outcome.SKIPPED_BUSY if row[2] else None), data, Source(row[3], digest, row[5])
 
-    def _split(self, data: bytes | None, size: int) -> Split:
+    def _split(self, data: bytes | None, source: Source) -> Split:
         if data is None:
-            raise Refusal(runzip.Reason.ZIP_BOMB, {"bytes": size})
+            raise Refusal(runzip.Reason.ZIP_BOMB, {"bytes": source.size})
         return split(data, self.log_storage, self.inline_max_bytes)
 
     def _skip(self, conn: Connection, lease: Lease, unit: Item, outcome: Outcome) -> Tally:
@@ -317,71 +308,58 @@ class SnapshotSplit:
 
     def _quarantine(
         self, conn: Connection, lease: Lease, unit: Item, reason: str,
-        facts: Mapping[str, Any], source: Mapping[str, Any],
+        facts: Mapping[str, Any], source: Source,
     ) -> Tally:  # fmt: skip
-        settled = Settled("quarantined", Outcome.QUARANTINED, reason, facts=facts, **source)
+        settled = Settled(
+            "quarantined", Outcome.QUARANTINED, reason, facts=facts,
+            source_bytes=source.size, source_sha256=source.sha256,
+        )  # fmt: skip
         with conn.transaction():
             ledger.settle(conn, lease, unit, settled)
-        return Tally({Outcome.QUARANTINED: 1}, source.get("source_bytes") or 0)
+        return Tally({Outcome.QUARANTINED: 1}, source.size)
 
     def _write(
-        self, conn: Connection, lease: Lease, unit: Item, found: Split, size: int,
-        digest: bytes, started: float,
+        self, conn: Connection, lease: Lease, unit: Item, found: Split, source: Source,
+        started: float,
     ) -> Tally:  # fmt: skip
         """Ledger, originals and row in one transaction. Raises LeaseLost or _Changed."""
-        new = found.snapshot
-        result = (size, digest) if new is None else (len(new), hashlib.sha256(new).digest())
+        new, size, digest = found.snapshot, source.size, source.sha256
+        if new is not None:
+            size, digest = len(new), hashlib.sha256(new).digest()
         settled = Settled(
-            "done", found.outcome, notes=found.notes, facts=found.facts, source_bytes=size,
-            source_sha256=digest, result_bytes=result[0], result_sha256=result[1],
-            seconds=time.monotonic() - started,
+            "done", found.outcome, notes=found.notes, facts=found.facts,
+            source_bytes=source.size, source_sha256=source.sha256, result_bytes=size,
+            result_sha256=digest, seconds=time.monotonic() - started,
         )  # fmt: skip
         parameters = {
-            "item": unit.item, "generation": unit.generation, "source_bytes": size,
-            "source_sha256": digest,
+            "item": unit.item, "generation": unit.generation, "source_bytes": source.size,
+            "source_sha256": source.sha256, "value_id": source.value_id,
         }  # fmt: skip
         table = self.table(conn)
         with conn.transaction():
             ledger.settle(conn, lease, unit, settled)
-            unchanged = QUERIES["unchanged"]
-            locked = QUERIES["lock"].format(plans=table.identifier, unchanged=unchanged)
-            if conn.execute(locked, parameters).fetchone() is None:
+            if conn.execute(_locking(table, source), parameters).fetchone() is None:
                 raise _Changed
             if new is not None:
                 conn.execute(table.fill(QUERIES["keep_snapshot"]), parameters)
-            _keep(conn, parameters, found)
-            _update(conn, table, parameters, found, result[0])
-        return Tally({found.outcome: 1}, size, result[0])
+            _keep(conn, unit, found)
+            _update(conn, table, parameters, found, size)
+        return Tally({found.outcome: 1}, source.size, size)
 
 
-def _keep(conn: Connection, parameters: Mapping[str, Any], found: Split) -> None:
+def _locking(table: PlanTable, source: Source) -> sql.Composed:
+    """The statement that locks the plan's row if it is still the one that was read."""
+    same = "same_hash" if source.value_id is None else "same_value"
+    unchanged = QUERIES["unchanged"].format(same_bytes=QUERIES[same])
+    return QUERIES["lock"].format(plans=table.identifier, unchanged=unchanged)
+
+
+def _keep(conn: Connection, unit: Item, found: Split) -> None:
     """Store what leaves the archive, and a log that does not go into the row."""
     for kept in found.originals:
-        digest = hashlib.sha256(kept.body).digest()
-        conn.execute(
-            QUERIES["keep_member"],
-            {**parameters, "kind": kept.kind, "path": kept.path, "sha256": digest,
-             "byte_length": len(kept.body), "body": kept.body},
-        )  # fmt: skip
+        logs.keep_original(conn, unit.item, unit.generation, kept.kind, kept.path, kept.body)
     if found.packed is not None:
-        blob = {
-            "sha256": hashlib.sha256(found.packed).digest(),
-            "byte_length": len(found.packed),
-            "body": found.packed,
-        }
-        conn.execute(QUERIES["keep_blob"], blob)
-
-
-def _reference(found: Split) -> Jsonb | None:
-    """Where a log lies that is not in the row."""
-    if found.packed is None:
-        return None
-    digest = hashlib.sha256(found.packed).hexdigest()
-    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Jsonb(
-        {"store": "table", "key": digest, "sha256": digest, "bytes": found.log_bytes,
-         "encoding": "gzip", "created_at": made}
-    )  # fmt: skip
+        logs.keep_blob(conn, found.packed)
 
 
 def _update(
@@ -391,13 +369,13 @@ def _update(
     name = "write_split" if found.log_bytes is not None else "write_without_log"
     if found.snapshot is None:
         name = "write_clean"
+    log = None if found.text is None else logs.Utf8(found.text)
+    ref = None if found.packed is None else logs.reference(found.packed, found.log_bytes)
     values = {
         **parameters, "snapshot": found.snapshot, "overview": found.overview,
-        "log": None if found.text is None else Utf8(found.text), "log_bytes": found.log_bytes,
-        "encoding": found.encoding, "ref": _reference(found),
+        "log": log, "log_bytes": found.log_bytes, "encoding": found.encoding, "ref": ref,
     }  # fmt: skip
-    # A dumper that comes after the cursor is ignored, and the text would arrive as hex.
-    conn.adapters.register_dumper(Utf8, _Utf8Dumper)
+    logs.accept_utf8(conn)
     row = conn.execute(table.fill(QUERIES[name]), values).fetchone()
     wanted = (size, None if found.text is None else len(found.text))
     if row is None or tuple(row) != wanted:

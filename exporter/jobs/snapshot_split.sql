@@ -49,8 +49,17 @@ SELECT coalesce(p.run_artifact_layout_version >= 2, false), p.run_generation,
     CASE WHEN p.state::text IN ('pending', 'processing') OR p.run_artifact_layout_version >= 2
               OR p.run_generation <> %(generation)s
               OR octet_length(p.run_zip_snapshot) > %(most)s
-         THEN NULL ELSE p.run_zip_snapshot END
+         THEN NULL ELSE p.run_zip_snapshot END,
+    {value_id}
 FROM {plans} AS p WHERE p.id = %(item)s::uuid
+
+-- The server's own number for a large stored value: another value has another number. It spares
+-- the server the hash of some megabytes. Since PostgreSQL 17; null for a value inside the row.
+-- name: value_id
+pg_column_toast_chunk_id(p.run_zip_snapshot)::bigint
+
+-- name: no_value_id
+NULL::bigint
 
 -- name: lock
 SELECT p.id FROM {plans} AS p
@@ -63,7 +72,13 @@ p.id = %(item)s::uuid AND p.run_generation = %(generation)s
   AND (p.run_artifact_layout_version IS NULL OR p.run_artifact_layout_version < 2)
   AND (p.state IS NULL OR p.state::text NOT IN ('pending', 'processing'))
   AND octet_length(p.run_zip_snapshot) = %(source_bytes)s
-  AND sha256(p.run_zip_snapshot) = %(source_sha256)s
+  AND {same_bytes}
+
+-- name: same_hash
+sha256(p.run_zip_snapshot) = %(source_sha256)s
+
+-- name: same_value
+pg_column_toast_chunk_id(p.run_zip_snapshot)::bigint = %(value_id)s
 
 -- The whole snapshot as it was, without a trip to the client.
 -- name: keep_snapshot
@@ -71,16 +86,6 @@ INSERT INTO artifact_originals (plan_id, generation, kind, sha256, byte_length, 
 SELECT p.id, %(generation)s, 'snapshot', %(source_sha256)s, %(source_bytes)s, p.run_zip_snapshot
 FROM {plans} AS p WHERE p.id = %(item)s::uuid
 ON CONFLICT ON CONSTRAINT artifact_originals_once DO NOTHING
-
--- name: keep_member
-INSERT INTO artifact_originals (plan_id, generation, kind, member_path, sha256, byte_length, body)
-VALUES (%(item)s::uuid, %(generation)s, %(kind)s, %(path)s, %(sha256)s, %(byte_length)s, %(body)s)
-ON CONFLICT ON CONSTRAINT artifact_originals_once DO NOTHING
-
--- name: keep_blob
-INSERT INTO artifact_blobs (sha256, encoding, byte_length, body)
-VALUES (%(sha256)s, 'gzip', %(byte_length)s, %(body)s)
-ON CONFLICT (sha256) DO NOTHING
 
 -- Without a log in the archive the log columns stay as they are: a log that was purged on
 -- purpose does not come back, and one that stands there is not lost.

@@ -120,13 +120,16 @@ def test_case_53_the_framing_may_change_between_pages(world: Pipeline) -> None:
 # --- Changes between pages ------------------------------------------------------------------
 
 
-def test_case_54_newer_sessions_wait_for_the_next_run(world: Pipeline) -> None:
+@pytest.mark.parametrize("flags", [(), ("--include-children",)], ids=["default", "trees"])
+def test_case_54_newer_sessions_wait_for_the_next_run(
+    world: Pipeline, flags: tuple[str, ...]
+) -> None:
     five(world)
-    cursor = world.cursor("--limit", "2")
+    cursor = world.cursor(*flags, "--limit", "2")
     with world.source() as archive:
         archive.add_session("new", ended_at="2026-03-20T10:00:00.001Z")
     assert world.ids("--cursor", cursor) == ["c", "d", "e"]
-    assert world.ids() == ["new", *"abcde"]
+    assert world.ids(*flags) == ["new", *"abcde"]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +142,20 @@ def test_case_55_late_arrivals_reset(world: Pipeline, ended_at: str) -> None:
     cursor = world.cursor("--limit", "2")
     with world.source() as archive:
         archive.add_session("z", ended_at=ended_at)
+    assert is_reset(world.sessions("--cursor", cursor))
+
+
+@pytest.mark.parametrize("flags", [(), ("--include-children",)], ids=["default", "trees"])
+def test_case_55_a_late_arrival_that_changes_again_resets(
+    world: Pipeline, flags: tuple[str, ...]
+) -> None:
+    """What it looked like when it came is no earlier state of the run."""
+    five(world)
+    cursor = world.cursor(*flags, "--limit", "2")
+    for project in ("tern", "kelp"):
+        with world.source() as archive:
+            archive.delete_session("z")
+            archive.add_session("z", ended_at="2026-03-18T23:00:00Z", project=project)
     assert is_reset(world.sessions("--cursor", cursor))
 
 

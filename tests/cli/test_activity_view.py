@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -111,9 +112,19 @@ def test_what_has_not_begun_is_blank() -> None:
 
 @pytest.mark.parametrize("width", [10, 40, 120])
 def test_a_terminal_also_shows_a_strip_in_its_width(document: dict[str, Any], width: int) -> None:
-    strip = page(document, width).split("\n")[2:4]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", page(document, width))
+    strip = text.split("\n")[2:4]
     assert strip[0] == "█·▄·"
     assert all(len(line) <= width for line in strip)
+
+
+def test_no_color_is_honoured(document: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    colour = re.compile(r"\x1b\[[39][0-9]")
+    assert colour.search(page(document, 40))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not colour.search(page(document, 40))
 
 
 # -- the picture --------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from exporter.contracts import session_rules, surfaces, validate
+from exporter.contracts import head_rules, session_rules, surfaces, validate
 from exporter.contracts.validate import Validation, meaning
 from exporter.errors import SourceNotRecognised
 from tests.contracts import golden
@@ -292,7 +292,7 @@ def test_a_broken_rule_is_told_in_its_place(
 
 def test_every_rule_has_been_broken_here() -> None:
     elsewhere = {"sorted_keys", "digest", "too_many_names"}
-    assert {rule for rule, _, _ in BROKEN} | elsewhere == set(session_rules.RULES)
+    assert {rule for rule, _, _ in BROKEN} | elsewhere == set(validate.FURTHER_RULES)
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,33 @@ def test_a_large_document_is_as_good_as_its_lines() -> None:
 
 
 def test_every_rule_is_said_in_words() -> None:
-    for rule in (*validate.RULES, *session_rules.RULES):
+    for rule in (*validate.RULES, *validate.FURTHER_RULES):
         assert meaning(rule) and "schema's" not in meaning(rule)
     assert meaning("maxLength") == "the schema's maxLength"
-    assert not set(validate.RULES) & set(session_rules.RULES)
+    assert not set(validate.RULES) & set(validate.FURTHER_RULES)
+    assert not set(session_rules.RULES) & set(head_rules.RULES)
+
+
+# -- other surfaces -----------------------------------------------------------------------------
+
+WITH_PRICES = [surface for surface in surfaces.SURFACES if surface.rows]
+
+
+@pytest.mark.parametrize("surface", WITH_PRICES, ids=lambda surface: surface.label)
+def test_the_common_parts_of_every_surface_are_looked_at(surface: surfaces.Surface) -> None:
+    whole = json.loads((golden.ROOT / surface.golden / "expected.json").read_bytes())
+    assert found(whole) == []
+    assert whole["pricing"]["fallback"]["used"] is False
+    whole["pricing"]["fallback"]["used"] = True
+    whole["projects"]["~"] = {"resolution": "resolved", "identity": None}
+    told = found(whole)
+    assert ("/pricing/fallback", "fallback") in told
+    assert ("/projects/~0/identity", "resolution") in told
+
+
+@pytest.mark.parametrize("surface", surfaces.SURFACES, ids=lambda surface: surface.label)
+def test_golden_documents_are_recognised_by_their_content(surface: surfaces.Surface) -> None:
+    for file in sorted((golden.ROOT / surface.golden).glob("expected.*json")):
+        validation, findings = look(file.read_bytes())
+        assert (validation.surface, findings) == (surface, [])
+        assert validation.framing == file.suffix[1:]

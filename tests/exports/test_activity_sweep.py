@@ -64,8 +64,11 @@ def test_the_database_sweeps_as_loops_do(
             for time in times:
                 archive.add_message(name, role="user", timestamp=time)
     asked = covered(length, now, bucket)
-    with read_snapshot(world.conn):
-        head = open_report(world.conn, asked, "UTC", Selection()).head
+    with (
+        read_snapshot(world.conn),
+        open_report(world.conn, asked, "UTC", Selection()) as found,
+    ):
+        head = found.head
     assert _seen(head) == _swept(sessions, asked)
 
 

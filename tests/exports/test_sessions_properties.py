@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from copy import deepcopy
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from typing import Any, NamedTuple
 
 from hypothesis import HealthCheck, assume, given, settings
@@ -14,6 +15,7 @@ from exporter.core import wire
 from exporter.db.connect import read_snapshot
 from exporter.errors import CursorReset
 from exporter.exports.sessions import Request, open_export
+from tests.archives.builder import SqliteArchive
 from tests.archives.pipeline import Pipeline
 from tests.exports.small_archives import (
     COLUMNS,
@@ -32,9 +34,9 @@ from tests.exports.small_archives import (
     write,
 )
 
-#: One example is an import and several exports; the world is emptied within each.
+#: An example costs an import or three, so it asks several questions of one archive.
 bounded = settings(
-    max_examples=50,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,
@@ -73,39 +75,49 @@ def fill(world: Pipeline, model: Model) -> None:
         write(archive, {}, model)
 
 
+def several(questions: st.SearchStrategy[Asked]) -> st.SearchStrategy[list[Asked]]:
+    """Questions to put to the same archive."""
+    return st.lists(questions, min_size=4, max_size=4)
+
+
 # --- Order, pages and trees -----------------------------------------------------------------
 
 
 @bounded
-@given(archives, asked(st.booleans()), st.lists(st.integers(1, 4), min_size=1, max_size=4))
+@given(
+    archives | families,
+    several(asked(st.booleans())),
+    st.lists(st.integers(1, 4), min_size=1, max_size=4),
+)
 def test_pages_of_any_size_join_to_the_whole(
-    world: Pipeline, model: Model, question: Asked, limits: list[int]
+    world: Pipeline, model: Model, questions: list[Asked], limits: list[int]
 ) -> None:
     """None lost, none twice, latest first, ties by bytes of the id."""
     fill(world, model)
-    whole = everything(world, question)
-    assert whole.ids == owed(model, question)
-    page = read(world, Request(question.filters, limit=limits[0]))
-    joined = page.lines
-    turn = 0
-    while page.following:
-        assert len(page.lines) == limits[turn % len(limits)]
-        turn += 1
-        page = read(world, Request(cursor=page.following, limit=limits[turn % len(limits)]))
-        joined = joined + page.lines
-    assert joined == whole.lines
+    for question in questions:
+        whole = everything(world, question)
+        assert whole.ids == owed(model, question)
+        sizes = cycle(limits)
+        page = read(world, Request(question.filters, limit=next(sizes)))
+        pages = [page]
+        while page.following:
+            page = read(world, Request(cursor=page.following, limit=next(sizes)))
+            pages.append(page)
+        assert [line for page in pages for line in page.lines] == whole.lines
+        assert [len(p.lines) for p in pages[:-1]] == [*islice(cycle(limits), len(pages) - 1)]
 
 
 @bounded
-@given(families, asked(st.just(True)))
+@given(families, several(asked(st.just(True))))
 def test_a_tree_is_what_hangs_below_its_roots(
-    world: Pipeline, model: Model, question: Asked
+    world: Pipeline, model: Model, questions: list[Asked]
 ) -> None:
     """Whatever the links are: chains, cycles, orphans, gaps, and parents of another project."""
     fill(world, model)
-    page = read(world, Request(question.filters))
-    assert page.ids == owed(model, question)
-    assert page == everything(world, question)
+    for question in questions:
+        page = read(world, Request(question.filters))
+        assert page.ids == owed(model, question)
+        assert page == everything(world, question)
 
 
 # --- Changes under way ----------------------------------------------------------------------
@@ -148,8 +160,17 @@ def _change(session: Session, kind: str, value: Any) -> None:
         session["messages"] = [*session["messages"], value]
 
 
+class Run(NamedTuple):
+    """A run after its first page, and what its set is known by."""
+
+    question: Asked
+    first: Page
+    watermark: int
+    fingerprint: list[tuple[int, str, str]]
+
+
 def fingerprint(page: Page, model: Model, watermark: int) -> list[tuple[int, str, str]]:
-    """What a run's set is known by: key, shown activity and id of each row up to the watermark."""
+    """Key, shown activity and id of each row up to the watermark."""
     rows = []
     for line in map(json.loads, page.lines):
         ms = key(model[line["id"]])
@@ -159,30 +180,43 @@ def fingerprint(page: Page, model: Model, watermark: int) -> list[tuple[int, str
     return rows
 
 
-def assert_exact_reset(world: Pipeline, question: Asked, limit: int, states: list[Model]) -> None:
-    """Import each state after a first page; the next page is refused if and only if it must be."""
-    there = len(owed(states[0], question))
-    assume(there > 1)
-    fill(world, states[0])
-    first = read(world, Request(question.filters, limit=min(limit, there - 1)))
-    watermark = key(states[0][first.ids[0]])
+def begun(world: Pipeline, model: Model, question: Asked, limit: int) -> Run:
+    """Read a first page that is not the last."""
+    whole = everything(world, question)
+    first = read(world, Request(question.filters, limit=min(limit, len(whole.ids) - 1)))
+    watermark = key(model[first.ids[0]])
     assert watermark is not None
-    before = fingerprint(everything(world, question), states[0], watermark)
+    return Run(question, first, watermark, fingerprint(whole, model, watermark))
+
+
+def assert_exact_reset(world: Pipeline, run: Run, model: Model) -> None:
+    """The next page is refused if the set is another one, and only then."""
+    now = everything(world, run.question)
+    assert now.ids == owed(model, run.question)
+    after = fingerprint(now, model, run.watermark)
+    try:
+        rest = read(world, Request(cursor=run.first.following))
+    except CursorReset:
+        assert run.fingerprint != after
+        return
+    assert run.fingerprint == after
+    assert run.first.ids + rest.ids == [name for _, _, name in after]
+    assert rest.lines == now.lines[len(now.lines) - len(rest.lines) :]
+
+
+def change_under_way(
+    world: Pipeline, questions: list[Asked], limit: int, states: list[Model]
+) -> None:
+    """Begin runs over the first state, import the others one after the other, and go on."""
+    many = [question for question in questions if len(owed(states[0], question)) > 1]
+    assume(many)
+    fill(world, states[0])
+    runs = [begun(world, states[0], question, limit) for question in many]
     for old, new in pairwise(states):
         with world.source() as archive:
             write(archive, old, new)
-
-    now = everything(world, question)
-    assert now.ids == owed(states[-1], question)
-    after = fingerprint(now, states[-1], watermark)
-    try:
-        rest = read(world, Request(cursor=first.following))
-    except CursorReset:
-        assert before != after
-        return
-    assert before == after
-    assert first.ids + rest.ids == [name for _, _, name in after]
-    assert rest.lines == now.lines[len(now.lines) - len(rest.lines) :]
+    for run in runs:
+        assert_exact_reset(world, run, states[-1])
 
 
 def _states(some: st.SearchStrategy[Model]) -> st.SearchStrategy[list[Model]]:
@@ -198,39 +232,39 @@ def _states(some: st.SearchStrategy[Model]) -> st.SearchStrategy[list[Model]]:
 
 
 @bounded
-@given(asked(st.just(False)), st.integers(1, 3), _states(archives))
+@given(several(asked(st.just(False))), st.integers(1, 3), _states(archives))
 def test_a_cursor_resets_exactly_when_the_set_of_its_run_changed(
-    world: Pipeline, question: Asked, limit: int, states: list[Model]
+    world: Pipeline, questions: list[Asked], limit: int, states: list[Model]
 ) -> None:
     """Not for newer sessions, other columns, or what was undone before anybody looked."""
-    assert_exact_reset(world, question, limit, states)
+    change_under_way(world, questions, limit, states)
 
 
 @bounded
-@given(asked(st.just(True)), st.integers(1, 3), _states(families))
+@given(several(asked(st.just(True))), st.integers(1, 3), _states(families))
 def test_a_cursor_over_trees_resets_exactly_when_their_set_changed(
-    world: Pipeline, question: Asked, limit: int, states: list[Model]
+    world: Pipeline, questions: list[Asked], limit: int, states: list[Model]
 ) -> None:
     """One link or one root that goes takes with it, or spares, all that hangs below."""
-    assert_exact_reset(world, question, limit, states)
+    change_under_way(world, questions, limit, states)
 
 
 # --- Text -----------------------------------------------------------------------------------
 
+LABELS = ("project", "machine", "agent", "cwd", "git_branch", "ended_at")
 _hostile = st.text(
     st.sampled_from(
         "\"\\/<>&'aZ é\u2028\u2029\ufeff\x7f\x85\U0001f426\n\r\t\b\f\x01\x1f\x00{}[]:,"
     ),
     max_size=12,
 )
-_costs = st.one_of(
-    st.none(),
-    st.builds(
-        lambda digits, scale: digits * 10.0**scale, st.integers(-99, 99), st.integers(-9, 25)
-    ),
-    st.floats(1e-9, 1e-3),
-    st.floats(1e-3, 1e25),
+#: From here on PostgreSQL may spell a double with one digit more than its shortest text has.
+_SHORTEST_BELOW = 2.0**54
+_round_costs = st.builds(
+    lambda digits, power: digits * 10.0**power, st.integers(-99, 99), st.integers(-9, 25)
 )
+_costs = st.one_of(_round_costs, st.floats(1e-9, 1e-3), st.floats(1e-3, 1e25))
+_usual_costs = _costs.filter(lambda cost: abs(cost) < _SHORTEST_BELOW / 4)
 
 
 def stored(text: str) -> str:
@@ -248,42 +282,83 @@ def with_float_costs(value: Any) -> Any:
     return value
 
 
-@bounded
-@given(
-    labels=st.fixed_dictionaries(
-        {
-            name: _hostile
-            for name in ("project", "machine", "agent", "cwd", "git_branch", "ended_at")
-        }
+class Told(NamedTuple):
+    """One session of hostile texts, with its usage events: model, cost and tokens."""
+
+    labels: dict[str, str]
+    parent: str | None
+    worktree: str
+    usage: list[tuple[str, float | None, int]]
+
+
+_told = st.builds(
+    Told,
+    st.fixed_dictionaries({name: _hostile for name in LABELS}),
+    st.none() | _hostile,
+    _hostile,
+    st.lists(
+        st.tuples(_hostile.filter(bool), st.none() | _usual_costs, st.integers(0, 2_000_000)),
+        max_size=4,
     ),
-    parent=st.none() | _hostile,
-    worktree=_hostile,
-    usage=st.lists(st.tuples(_hostile.filter(bool), _costs, st.integers(0, 2_000_000)), max_size=4),
 )
+
+
+def tell(archive: SqliteArchive, session_id: str, told: Told) -> None:
+    """Put the session, its worktree and its usage into a source."""
+    archive.add_session(
+        session_id, parent_session_id=told.parent, relationship_type=told.worktree, **told.labels
+    )
+    archive.add_observation(
+        told.labels["project"],
+        machine=told.labels["machine"],
+        root_path=f"/{session_id}{told.worktree}",
+        worktree_name=told.worktree,
+    )
+    for model, cost, tokens in told.usage:
+        archive.add_event(session_id, model=model, cost_usd=cost, output_tokens=tokens)
+
+
+@bounded
+@given(st.dictionaries(_hostile.filter(lambda text: text and "\0" not in text), _told, min_size=1))
 def test_stored_text_is_what_the_encoder_would_write(
-    world: Pipeline,
-    labels: dict[str, str],
-    parent: str | None,
-    worktree: str,
-    usage: list[tuple[str, float | None, int]],
+    world: Pipeline, sessions: dict[str, Told]
 ) -> None:
     """Byte for byte, whatever labels and costs are; and each label is the one that was stored."""
     world.begin_again()
     with world.source() as archive:
         archive.add_price("a", 2.5, 1e-9, 1e12, 0.1)
-        archive.add_session("a", parent_session_id=parent, relationship_type=worktree, **labels)
-        if labels["project"].strip() and labels["machine"].strip():
-            place = {"root_path": f"/{worktree}", "worktree_name": worktree}
-            archive.add_observation(labels["project"], machine=labels["machine"], **place)
-        for model, cost, tokens in usage:
-            archive.add_event("a", model=model, cost_usd=cost, output_tokens=tokens)
-    (line,) = everything(world, Asked()).lines
-    row = json.loads(line)
-    assert wire.encode(with_float_costs(row)) == line
-    assert {name: row.get(name, "") for name in labels} == {
-        name: stored(text) for name, text in labels.items()
-    }
-    assert row["parent_session_id"] == (None if parent is None else stored(parent))
-    names = {stored(model) for model, cost, tokens in usage if cost is not None or tokens}
-    assert row["model_usage"]["models"] == sorted(names, key=str.encode)
-    assert list(row["model_usage"]["by_model"]) == row["model_usage"]["models"]
+        for session_id, told in sessions.items():
+            tell(archive, session_id, told)
+    lines = everything(world, Asked()).lines
+    assert len(lines) == len(sessions)
+    for line in lines:
+        row = json.loads(line)
+        assert wire.encode(with_float_costs(row)) == line
+        told = sessions[row["id"]]
+        shown = {name: row.get(name, "") for name in LABELS}
+        assert shown == {name: stored(text) for name, text in told.labels.items()}
+        assert row["parent_session_id"] == (None if told.parent is None else stored(told.parent))
+        names = {stored(model) for model, cost, tokens in told.usage if cost is not None or tokens}
+        assert row["model_usage"]["models"] == sorted(names, key=str.encode)
+        assert list(row["model_usage"]["by_model"]) == row["model_usage"]["models"]
+
+
+@bounded
+@given(st.lists(_costs, min_size=1, max_size=20))
+def test_a_reported_cost_comes_out_as_the_same_double(world: Pipeline, costs: list[float]) -> None:
+    """From fractions of a cent to sums that nobody will ever pay, in one of two notations."""
+    world.begin_again()
+    with world.source() as archive:
+        archive.add_price("a")
+        for number, cost in enumerate(costs):
+            archive.add_session(f"{number:02}")
+            archive.add_event(f"{number:02}", model="a", cost_usd=cost)
+    lines = everything(world, Asked()).lines
+    assert len(lines) == len(costs)
+    for line, cost in zip(lines, costs, strict=True):
+        usage = json.loads(line)["model_usage"]
+        assert usage["cost_usd"] == usage["by_model"]["a"]["cost_usd"] == cost
+        text = line.partition(b'"cost_usd":')[2].partition(b",")[0]
+        positional = cost == 0 or 1e-6 <= abs(cost) < 1e21
+        form = rb"-?(0|[1-9]\d*)(\.\d*[1-9])?" if positional else rb"-?\d(\.\d*[1-9])?e[+-][1-9]\d*"
+        assert re.fullmatch(form, text)

@@ -95,6 +95,21 @@ def test_killed_at_any_statement_the_end_is_the_same_a36(
     assert states == [("done",), ("quarantined",)]
 
 
+def test_a_row_that_kills_its_workers_is_put_aside_alone(plans: Plans) -> None:
+    mixed(plans, 4)
+    plans.run(limit=1)
+    with plans.opened() as conn:
+        conn.execute(
+            "UPDATE job_items SET attempts = 5, lease_id = 0, status = 'leased' WHERE item = %s",
+            [str(UUID(int=2))],
+        )
+    summary = plans.run()
+    assert summary.tally.rows == 3
+    with plans.opened() as conn:
+        rows = conn.execute("SELECT facts FROM job_items WHERE reason = 'INTERNAL'").fetchall()
+    assert rows == [({"attempts": 6},)]
+
+
 def backfill(plans: Plans, *options: str) -> subprocess.Popen[bytes]:
     environ = {**os.environ, "EXPORTER_DATABASE_URL": plans.settings.database_url or ""}
     command = [sys.executable, "-m", "exporter", "backfill", "snapshots", *options]
@@ -122,7 +137,7 @@ def test_the_work_of_a_dead_worker_is_taken_over_within_ten_seconds(plans: Plans
     dead.communicate()
     started = time.monotonic()
     heir = backfill(plans)
-    out, err = heir.communicate(timeout=60)
+    _, err = heir.communicate(timeout=60)
     assert heir.returncode == 3, err
     assert time.monotonic() - started < 12
     with plans.opened() as conn:
@@ -201,6 +216,50 @@ def test_an_exclusive_job_has_one_worker(plans: Plans) -> None:
     assert plans.run(RemoteScrub()).is_finished
 
 
+def test_an_exclusive_worker_that_lost_its_lease_stops(
+    plans: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with plans.opened() as conn:
+        conn.execute(
+            "CREATE TABLE project_identity_observations (project text, machine text,"
+            " root_path text, git_remote text, observed_at timestamptz,"
+            " normalized_remote text, key_source text, key text,"
+            " PRIMARY KEY (project, machine, root_path, git_remote))"
+        )
+        conn.execute(
+            "INSERT INTO project_identity_observations VALUES ('p', 'm', '/', 'u@h:p', now())"
+        )
+    hold = ledger.hold
+
+    def too_late(conn: Any, lease: Any) -> None:
+        conn.execute("UPDATE job_leases SET released_at = now()")
+        hold(conn, lease)
+
+    monkeypatch.setattr(ledger, "hold", too_late)
+    with pytest.raises(LeaseHeld):
+        plans.run(RemoteScrub())
+    with plans.opened() as conn:
+        row = conn.execute("SELECT git_remote FROM project_identity_observations").fetchone()
+    assert row == ("u@h:p",)
+
+
+def test_a_statement_that_never_ends_is_given_up(
+    plans: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "STATEMENT_TIMEOUT", "200ms")
+    plan = plans.add(snapshot())
+    with plans.opened() as conn:
+        conn.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(5); RETURN NEW; END $$"
+        )
+        conn.execute(
+            "CREATE TRIGGER slow BEFORE UPDATE ON task_item FOR EACH ROW EXECUTE FUNCTION slow()"
+        )
+    assert dict(plans.run().tally.outcomes) == {"QUARANTINED": 1}
+    assert plans.item(plan)[2] == "DB_REJECTED"
+
+
 # --- The owner, at the same moment ----------------------------------------------------------
 
 RESET = (
@@ -270,6 +329,21 @@ def test_the_owner_may_rename_the_table_in_the_middle(
     assert plans.row(plan)["run_artifact_layout_version"] == 2
 
 
+def test_workers_wait_for_standbys_and_say_so(
+    plans: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed(plans, 3)
+    with plans.opened() as conn:
+        conn.execute("CREATE SEQUENCE looks")
+    monkeypatch.setattr(
+        runner,
+        "REPLICATION_LAG",
+        "SELECT CASE WHEN nextval('looks') > 2 THEN 0 ELSE 9 END::float8",
+    )
+    assert plans.run(replication_lag=1.0).tally.rows == 3
+    assert "standbys that are behind" in plans.recorder.reasons
+
+
 # --- The server -----------------------------------------------------------------------------
 
 
@@ -290,7 +364,7 @@ def test_lost_connections_are_made_again(
     mixed(plans)
     before_write(monkeypatch, lambda: terminate(plans), times=4)
     summary = plans.run()
-    assert summary.tally.rows == 12
+    assert (summary.tally.rows, summary.is_finished) == (12, True)
     assert plans.all() == expected
 
 

@@ -267,7 +267,7 @@ def test_the_way_back_refuses_to_lose_a_log_and_says_how_many(empty: Settings) -
     split_row(empty, with_original=False)
     split_row(empty, with_original=True)
     before = columns(empty, "task_item")
-    with pytest.raises(errors.DatabaseError, match="1 rows of public.task_item hold a log"):
+    with pytest.raises(errors.DatabaseError, match=r"1 rows of public\.task_item hold a log"):
         migrate.downgrade(empty, "0004")
     assert columns(empty, "task_item") == before
     with opened(empty) as conn:

@@ -1,0 +1,225 @@
+"""The end of a run: its folder becomes a plan's artifacts, and goes.
+
+The log and the snapshot part ways here, so that no later reader has to take them apart. The
+folder is removed only after everything of it is committed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from exporter.artifacts import logs, plans, store
+from exporter.core import runzip
+from exporter.core.runzip import Refusal
+from exporter.db import queries
+from exporter.errors import ExporterError
+
+QUERIES = queries.load(__file__)
+
+LOG_NAME, OVERVIEW_NAME = "track_activity.jsonl", "activity_overview.json"
+REPORT_NAMES = ("030-report.html", "report.html")
+#: Left out of snapshots at any depth, beside everything named like the log.
+_LEFT_OUT = frozenset({"log.txt"})
+TRIES = 3
+_FIRST_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(slots=True)
+class Run:
+    """What a folder holds. `snapshot` None: there is nothing that may be served."""
+
+    report: str | None = field(repr=False, default=None)
+    log: bytes | None = field(repr=False, default=None)
+    overview: str | None = field(repr=False, default=None)
+    snapshot: bytes | None = field(repr=False, default=None)
+    #: Kind, path and bytes of what the row will not hold.
+    originals: list[tuple[str, str, bytes]] = field(repr=False, default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def finalise(
+    opener: Callable[[], psycopg.Connection[Any]], plan: UUID, folder: Path,
+    generation: int | None = None, *, keep_folder: bool = False,
+) -> Run:  # fmt: skip
+    """Store what a run left in its folder, then remove the folder; returns what was found.
+
+    `generation` is that of the plan when the run began; None takes it as it is now. Raises
+    ExporterError when the plan was reset meanwhile (nothing is stored) and when the database
+    refuses three times (the plan is marked failed); the folder then stays.
+    """
+    with opener() as conn:
+        row = conn.execute(plans.find(conn).fill(QUERIES["generation"]), {"plan": plan}).fetchone()
+    if row is None:
+        raise store.no_artifact(plan, "row")
+    generation = row[0] if generation is None else generation
+    run = read_folder(folder)
+    for attempt in range(1, TRIES + 1):
+        try:
+            with opener() as conn:
+                _store(conn, plan, generation, run)
+            break
+        except psycopg.Error as error:
+            if attempt == TRIES:
+                _give_up(opener, plan, generation)
+                raise ExporterError(
+                    f"plan {plan} was not finalised: the database refused {TRIES} times"
+                    f" (SQLSTATE {error.sqlstate})",
+                    hint="the run's folder is still there; run the same command again",
+                ) from error
+            time.sleep(0.1 * 2**attempt)
+    if not keep_folder and "LOG_READ_ERROR" not in run.notes:
+        shutil.rmtree(folder)
+    return run
+
+
+# --- Reading --------------------------------------------------------------------------------
+
+
+def read_folder(folder: Path) -> Run:
+    """Read a run's folder; links and special files are not followed. Raises OSError for none."""
+    run = Run()
+    os.scandir(folder).close()
+    try:
+        run.log = _plain_file(folder / LOG_NAME)
+    except OSError:
+        run.notes.append("LOG_READ_ERROR")
+    for name in reversed(REPORT_NAMES):
+        data = _plain_file(folder / name)
+        if data is not None:
+            run.report = data.decode("utf-8", "replace").replace("\0", "")
+    data = _plain_file(folder / OVERVIEW_NAME)
+    if data is not None:
+        found = runzip.parse_overview(data)
+        run.overview = None if found is None else json.dumps(found)
+        if found is None:
+            run.notes.append("OVERVIEW_INVALID")
+            run.originals.append(("overview", OVERVIEW_NAME, data))
+    _snapshot(folder, run)
+    return run
+
+
+def _plain_file(path: Path) -> bytes | None:
+    if path.is_symlink() or not path.is_file():
+        return None
+    return path.read_bytes()
+
+
+def _snapshot(folder: Path, run: Run) -> None:
+    """Build the snapshot and prove that it is free of the log; what fails the proof is dropped."""
+    try:
+        built = _zip(folder, run)
+        runzip.verify(built)
+    except Refusal as refusal:
+        run.notes.append(refusal.code)
+    except (OSError, ValueError):
+        run.notes.append("ZIP_FAILED")
+    else:
+        run.snapshot = built
+
+
+def _zip(folder: Path, run: Run) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, path in sorted(_files(folder)):
+            base = name.rpartition(b"/")[2].decode("utf-8", "replace")
+            if base in _LEFT_OUT:
+                continue
+            text = name.decode("utf-8", "replace")
+            if runzip.log_rank(name) is not None:
+                if text != LOG_NAME:
+                    run.originals.append(("log", text, path.read_bytes()))
+                    run.notes.append("MULTI_LOG")
+                continue
+            stamp = time.gmtime(path.stat().st_mtime)[:6]
+            info = zipfile.ZipInfo(text, max(stamp, _FIRST_DATE))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, path.read_bytes())
+    return out.getvalue()
+
+
+def _files(folder: Path) -> Iterator[tuple[bytes, Path]]:
+    """Names relative to the folder, with "/", of its ordinary files at any depth."""
+    for place, _, names in os.walk(folder, followlinks=False):
+        for name in names:
+            path = Path(place, name)
+            if path.is_file() and not path.is_symlink():
+                yield os.fsencode(path.relative_to(folder).as_posix()), path
+
+
+# --- Writing --------------------------------------------------------------------------------
+
+
+def _store(conn: psycopg.Connection[Any], plan: UUID, generation: int, run: Run) -> None:
+    """Everything in one transaction; nothing for a plan that was reset since the run began."""
+    logs.accept_utf8(conn)
+    table = plans.find(conn)
+    parts = _log_columns(_whole_log(conn, plan, run))
+    values = {
+        "plan": plan, "generation": generation, "report": run.report, "snapshot": run.snapshot,
+        "overview": run.overview, **parts["columns"],
+    }  # fmt: skip
+    with conn.transaction():
+        row = conn.execute(table.fill(QUERIES["finalise"]), values).fetchone()
+        if row is None:
+            raise ExporterError(
+                f"STALE_RUN: plan {plan} was reset after this run began, and nothing was stored",
+                hint="remove the run's folder by hand",
+            )
+        for kind, path, body in [*run.originals, *parts["originals"]]:
+            logs.keep_original(conn, plan, generation, kind, path, body)
+        if parts["packed"] is not None:
+            logs.keep_blob(conn, parts["packed"])
+
+
+def _whole_log(conn: psycopg.Connection[Any], plan: UUID, run: Run) -> bytes | None:
+    """A resumed run goes on with the log it had: the earlier part first."""
+    earlier = store.stored_log(conn, plan)
+    before = b"" if earlier is None else b"".join(earlier)
+    if run.log is None:
+        return before or None
+    # A commit that was done and not answered is done again: the part is there already.
+    return before if run.log and before.endswith(run.log) else before + run.log
+
+
+def _log_columns(log: bytes | None) -> dict[str, Any]:
+    """The columns of a log, and what goes beside the row for it."""
+    columns: dict[str, Any] = dict.fromkeys(("log", "log_bytes", "encoding", "ref"))
+    if log is None:
+        return {"columns": columns, "originals": [], "packed": None}
+    columns["log_bytes"] = len(log)
+    if len(log) > logs.INLINE_MAX_BYTES:
+        packed = gzip.compress(log, 6, mtime=0)
+        columns |= {"encoding": "external", "ref": logs.reference(packed, len(log))}
+        return {"columns": columns, "originals": [], "packed": packed}
+    reader = runzip.LogText()
+    text = reader.feed(log) + reader.finish()
+    columns |= {"log": logs.Utf8(text), "encoding": "utf8-lossy" if reader.is_lossy else "utf8"}
+    exact = [("log", "", log)] if reader.is_lossy else []
+    return {"columns": columns, "originals": exact, "packed": None}
+
+
+def _give_up(
+    opener: Callable[[], psycopg.Connection[Any]], plan: UUID, generation: int
+) -> None:  # fmt: skip
+    """Say on the plan itself that its run could not be stored, if the database takes that."""
+    message = "The run ended, but its results could not be stored."
+    parameters = {"plan": plan, "generation": generation, "message": message}
+    try:
+        with opener() as conn:
+            conn.execute(plans.find(conn).fill(QUERIES["give_up"]), parameters)
+    except (psycopg.Error, ExporterError):
+        return

@@ -1,0 +1,140 @@
+"""The daily usage report for people: on terminals of any width, and as a picture."""
+
+from __future__ import annotations
+
+import io
+import re
+from decimal import Decimal
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from exporter.cli import usage_view
+from exporter.cli.usage_view import drawn_bar, money, plain_table, terminal_table
+from exporter.cli.zones import find_zone, system_zone
+from exporter.exports.usage_daily import TOKEN_FIELDS, Report
+
+TOKENS = dict(zip(TOKEN_FIELDS, (1_234_567, 890_123, 45_678, 9_876_543), strict=True))
+
+
+def day(date: str, *costs: tuple[str, str]) -> dict[str, Any]:
+    models = [{"modelName": name, **TOKENS, "cost": Decimal(cost)} for name, cost in costs]
+    return {
+        "date": date,
+        **TOKENS,
+        "totalCost": sum((entry["cost"] for entry in models), Decimal(0)),
+        "modelsUsed": [entry["modelName"] for entry in models],
+        "modelBreakdowns": models,
+        "projectBreakdowns": [],
+        "agentBreakdowns": [],
+    }
+
+
+def report(*days: dict[str, Any]) -> Report:
+    total = sum((found["totalCost"] for found in days), Decimal(0))
+    counts = {"total": 3, "byProject": {}, "byAgent": {}}
+    return Report({}, list(days), {**TOKENS, "totalCost": total}, counts)
+
+
+TWO_DAYS = report(
+    day("2026-03-04", ("orca-large-2-20260201", "12.5"), ("tern\x1b[31m", "0.001")),
+    day("2026-03-05", ("grebe-local", "0"), ("refunded", "-3")),
+)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+@pytest.mark.parametrize("breakdown", [False, True])
+def test_no_line_is_wider_than_the_terminal(width: int, breakdown: bool) -> None:
+    page = terminal_table(TWO_DAYS, breakdown=breakdown, width=width, colours=False)
+    assert max(map(len, page.splitlines())) <= width
+    assert "\x1b" not in page
+    assert ("refunded" in page) == (breakdown or width >= 100)
+    assert "2026-03-04" in page and "TOTAL" in page
+
+
+def test_colours_change_nothing_but_colours() -> None:
+    plain = terminal_table(TWO_DAYS, breakdown=True, width=120, colours=False)
+    coloured = terminal_table(TWO_DAYS, breakdown=True, width=120, colours=True)
+    assert coloured != plain
+    assert re.sub("\x1b\\[[0-9]*m", "", coloured) == plain
+
+
+def test_nothing_at_all_has_a_total() -> None:
+    for width in (30, 120):
+        page = terminal_table(report(), breakdown=True, width=width, colours=False)
+        assert page.splitlines()[-1].split()[:2] == ["TOTAL", "$0.00"]
+
+
+def test_names_cannot_steer_a_terminal() -> None:
+    assert "\x1b" not in plain_table(TWO_DAYS, breakdown=True)
+
+
+@pytest.mark.parametrize(
+    ("dollars", "shown"),
+    [
+        ("0", "$0.00"),
+        ("0.0049", "<$0.01"),
+        ("0.005", "$0.01"),
+        ("0.125", "$0.12"),
+        ("0.375", "$0.38"),
+        ("-0.42", "$-0.42"),
+        ("1234.5", "$1234.50"),
+    ],
+)
+def test_money_has_two_decimals(dollars: str, shown: str) -> None:
+    assert money(Decimal(dollars)) == shown
+
+
+def test_a_bar_is_as_long_as_its_share() -> None:
+    assert drawn_bar(10, 10, 8) == "████████"
+    assert drawn_bar(5, 10, 8) == "████"
+    assert drawn_bar(0.001, 10, 8) == "▏"
+    assert drawn_bar(0, 10, 8) == drawn_bar(-1, 10, 8) == drawn_bar(1, 0, 8) == ""
+
+
+def test_the_picture_names_what_it_shows() -> None:
+    pytest.importorskip("matplotlib")
+    from exporter.cli import usage_chart
+
+    pictures = []
+    for _ in range(2):
+        out = io.BytesIO()
+        usage_chart.draw(TWO_DAYS, "Europe/Lisbon", out, "svg")
+        pictures.append(out.getvalue())
+    text = " ".join(ElementTree.fromstring(pictures[0]).itertext())
+    assert "Cost per day" in text and "orca-large-2-20260201" in text and "Europe/Lisbon" in text
+    assert pictures[0] == pictures[1]
+    for odd in (report(), report(day("", ("$a_b$", "1"))), report(day("2026-03-04", ("a", "0")))):
+        png = io.BytesIO()
+        usage_chart.draw(odd, "UTC", png, "png")
+        assert png.getvalue().startswith(b"\x89PNG")
+
+
+def test_the_zone_of_the_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    for named, zone in {
+        "Asia/Tokyo": "Asia/Tokyo",
+        ":Asia/Tokyo": "Asia/Tokyo",
+        "/usr/share/zoneinfo/Asia/Tokyo": "Asia/Tokyo",
+        "": "UTC",
+        "nowhere": "UTC",
+    }.items():
+        monkeypatch.setenv("TZ", named)
+        assert system_zone().key == zone
+    monkeypatch.delenv("TZ")
+    link = tmp_path / "localtime"
+    link.symlink_to("/usr/share/zoneinfo/Europe/Lisbon")
+    assert system_zone(link).key in ("Europe/Lisbon", "Portugal")
+    assert system_zone(tmp_path / "missing").key == "UTC"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Mars/Base", "europe/berlin", "../UTC", "/etc/passwd", "Asia"]
+)
+def test_only_exact_names_are_zones(name: str) -> None:
+    with pytest.raises(ValueError, match="unknown time zone"):
+        find_zone(name)
+
+
+def test_the_titles_are_those_of_the_contract() -> None:
+    assert usage_view.TITLES[0] == "DATE" and usage_view.TITLES[-1] == "MODELS"

@@ -1,0 +1,212 @@
+"""What may be handed out of a plan, and what checks it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from exporter.artifacts import store
+from exporter.core import runzip
+from exporter.errors import ExporterError
+from tests.core.test_runzip_builders import CLEAN, LOG_DATA, OVERVIEW_NAME, Part, build, snapshot
+from tests.jobs.plans import Plans
+
+
+def download(plans: Plans, plan: UUID) -> bytes:
+    with plans.opened() as conn:
+        return b"".join(map(bytes, store.download(conn, plan)))
+
+
+def overview(plans: Plans, plan: UUID) -> dict[str, Any]:
+    with plans.opened() as conn:
+        return store.overview(conn, plan)
+
+
+# --- Download -------------------------------------------------------------------------------
+
+
+def test_a_split_plan_is_handed_out_as_stored_without_a_look_a10(
+    plans: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plans.add(snapshot())
+    plans.run()
+    monkeypatch.setattr(runzip, "sanitise", None)
+    monkeypatch.setattr(runzip, "inspect", None)
+    assert download(plans, plan) == plans.row(plan)["run_zip_snapshot"]
+
+
+def test_a_legacy_plan_loses_the_log_on_the_way_a11(plans: Plans) -> None:
+    plan = plans.add(snapshot())
+    archive = runzip.inspect(download(plans, plan))
+    assert [member.entry.name for member in archive.members] == [part.name for part in CLEAN]
+    assert plans.row(plan)["run_zip_snapshot"] == snapshot()
+
+
+def test_a_legacy_plan_without_a_log_is_unchanged_a12(plans: Plans) -> None:
+    assert download(plans, plans.add(build(*CLEAN))) == build(*CLEAN)
+
+
+def test_nothing_is_told_of_what_is_absent(plans: Plans) -> None:
+    for plan in (plans.add(None), UUID(int=99)):
+        with pytest.raises(ExporterError, match="has no snapshot"):
+            download(plans, plan)
+
+
+# --- Overview -------------------------------------------------------------------------------
+
+
+def test_the_column_comes_first_and_the_archive_only_for_legacy_rows_a19(plans: Plans) -> None:
+    data = build(Part(b"n/" + OVERVIEW_NAME, b'{"total_cost": 1.25}'))
+    legacy, split = plans.add(data), plans.add(data)
+    plans.set(split, "run_artifact_layout_version", 2)
+    assert (overview(plans, legacy)["total_cost"], overview(plans, legacy)["source"]) == (
+        1.25, "snapshot",
+    )  # fmt: skip
+    found = overview(plans, split)
+    assert (found["source"], found["total_cost"], found["has_data"]) == (None, None, False)
+
+
+def test_a_null_in_json_counts_as_missing_a21(plans: Plans) -> None:
+    plan = plans.add(build(Part(OVERVIEW_NAME, b'{"total_cost": 2}')))
+    plans.set(plan, "run_activity_overview_json", "null")
+    assert overview(plans, plan)["total_cost"] == 2
+
+
+def test_an_unknown_cost_is_null_and_not_zero_a24(plans: Plans) -> None:
+    value = {
+        "total_cost": 0.0,
+        "models": {"P:m": {"calls": 4, "total_cost": 0.0, "input_tokens": 7}},
+    }
+    plan = plans.add(None)
+    plans.set(plan, "run_activity_overview_json", json.dumps(value))
+    found = overview(plans, plan)
+    assert (found["total_cost"], found["cost_status"], found["calls"]) == (None, "unknown", 4)
+    assert found["models"][0]["cost"] is None
+    assert found["models"][0]["input_tokens"] == 7
+
+
+# --- The log --------------------------------------------------------------------------------
+
+
+def test_each_read_of_a_log_is_recorded(plans: Plans) -> None:
+    plan = plans.add(snapshot())
+    plans.run()
+    with plans.opened() as conn:
+        assert b"".join(store.read_log(conn, plan, "incident 7")) == LOG_DATA
+        rows = conn.execute("SELECT plan_id, kind, bytes, purpose FROM artifact_reads")
+        assert rows.fetchall() == [(plan, "log", len(LOG_DATA), "incident 7")]
+
+
+def test_a_plan_without_a_log_says_so(plans: Plans) -> None:
+    plan = plans.add(build(*CLEAN))
+    plans.run()
+    with plans.opened() as conn, pytest.raises(ExporterError, match="has no log"):
+        store.read_log(conn, plan, "")
+
+
+# --- Verify, reset, cutover -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sample", [None, 5])
+def test_a_dirty_split_row_is_found_named_and_demoted_a60(plans: Plans, sample: int | None) -> None:
+    plans.add(snapshot())
+    planted = plans.add(snapshot())
+    plans.run()
+    plans.set(planted, "run_zip_snapshot", snapshot())
+    with plans.opened() as conn:
+        seen, offenders = store.verify(conn, sample)
+        assert seen == 2
+        assert [(o.plan, o.reason, o.is_demoted) for o in offenders] == [
+            (planted, "LOG_PRESENT", True)
+        ]
+        assert store.verify(conn, sample) == (1, [])
+    runzip.verify(download(plans, planted))
+    assert dict(plans.run().tally.outcomes) == {"MIGRATED": 1}
+
+
+def test_a_snapshot_that_was_exchanged_is_reported(plans: Plans) -> None:
+    plan = plans.add(snapshot())
+    plans.run()
+    plans.set(plan, "run_zip_snapshot", build(*CLEAN, Part(b"new", b"")))
+    with plans.opened() as conn:
+        assert store.verify(conn) == (1, [store.Offender(plan, "HASH_DIFFERS", False)])
+
+
+def test_a_retry_clears_everything_and_counts_on_a25(plans: Plans) -> None:
+    plan = plans.add(snapshot())
+    plans.run()
+    with plans.opened() as conn:
+        with pytest.raises(ExporterError, match="neither failed nor stopped"):
+            store.reset(conn, plan)
+        plans.set(plan, "state", "failed")
+        assert store.reset(conn, plan) == 1
+    row = plans.row(plan)
+    assert row.pop("run_generation") == 1
+    assert set(row.values()) == {None}
+
+
+def test_the_cutover_waits_for_the_last_row_and_ends_legacy_service_a59(plans: Plans) -> None:
+    plan, odd = plans.add(snapshot()), plans.add(b"hello")
+    with plans.opened() as conn:
+        assert store.cut_over(conn) == (2, 0)
+        plans.run()
+        assert store.cut_over(conn) == (1, 1)
+        assert not store.is_cut_over(conn)
+        plans.set(odd, "run_zip_snapshot", None)
+        conn.execute("DELETE FROM job_items WHERE status = 'quarantined'")
+        assert store.cut_over(conn) == (0, 0)
+        assert store.is_cut_over(conn)
+    assert runzip.inspect(download(plans, plan)).log is None
+    with pytest.raises(ExporterError, match="content_unavailable"):
+        download(plans, plans.add(snapshot()))
+
+
+# --- The commands ---------------------------------------------------------------------------
+
+
+def exporter(plans: Plans, *args: str) -> subprocess.CompletedProcess[bytes]:
+    environ = {**os.environ, "EXPORTER_DATABASE_URL": plans.settings.database_url or ""}
+    return subprocess.run(
+        [sys.executable, "-m", "exporter", *args], env=environ, capture_output=True, timeout=60
+    )
+
+
+def test_the_commands_work_together(plans: Plans, tmp_path: Path) -> None:
+    plan, odd = plans.add(snapshot()), plans.add(b"hello")
+    first = exporter(plans, "backfill", "--json")
+    assert first.returncode == 3, first.stderr
+    lines = [json.loads(line) for line in first.stdout.splitlines()]
+    assert [(line["event"], line["job"]) for line in lines] == [
+        ("summary", "snapshots"), ("summary", "remotes"),
+    ]  # fmt: skip
+    assert lines[0]["outcomes"] == {"MIGRATED": 1, "QUARANTINED": 1}
+    assert exporter(plans, "backfill").returncode == 0
+
+    listed = exporter(plans, "jobs", "quarantine", "--json")
+    assert (listed.returncode, json.loads(listed.stdout)[0]["item"]) == (3, str(odd))
+    status = json.loads(exporter(plans, "jobs", "status", "--json").stdout)
+    assert status[1]["quarantine"] == {"ZIP_NOT_ZIP": 1}
+
+    target = tmp_path / "run.zip"
+    done = exporter(plans, "artifacts", "download", str(plan), "-o", str(target))
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert target.read_bytes() == plans.row(plan)["run_zip_snapshot"]
+    refused = exporter(plans, "artifacts", "download", str(odd), "-o", str(tmp_path / "odd"))
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert b"content_unavailable" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run.zip"]
+
+    assert exporter(plans, "artifacts", "log", str(plan)).stdout == LOG_DATA
+    shown = exporter(plans, "artifacts", "overview", str(plan), "--json")
+    assert json.loads(shown.stdout)["total_cost"] == 0.5
+    assert exporter(plans, "artifacts", "verify", "--all").returncode == 0
+    assert exporter(plans, "jobs", "restore", str(plan)).returncode == 0
+    assert exporter(plans, "artifacts", "cutover").returncode == 1
+    assert exporter(plans, "jobs", "retry", "RESTORED").returncode == 0

@@ -1,0 +1,301 @@
+"""The remotes backfill: no credential left, nothing else touched, nothing of a value shown."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.core.intake import row_uuid
+from exporter.core.remotes import is_dirty, is_suspect, storage_form
+from exporter.jobs import ledger
+from exporter.jobs.remote_scrub import QUERIES, RemoteScrub
+from tests.jobs.plans import Plans
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "identity" / "repair.json"
+
+OBSERVATIONS = """
+CREATE SCHEMA theirs;
+CREATE TABLE theirs.project_identity_observations (
+    project text NOT NULL, machine text NOT NULL, root_path text NOT NULL DEFAULT '',
+    git_remote text NOT NULL DEFAULT '', git_remote_name text NOT NULL DEFAULT '',
+    worktree_name text NOT NULL DEFAULT '', worktree_root_path text NOT NULL DEFAULT '',
+    observed_at timestamptz NOT NULL, normalized_remote text NOT NULL DEFAULT '',
+    key_source text NOT NULL DEFAULT '', key text NOT NULL DEFAULT '',
+    PRIMARY KEY (project, machine, root_path, git_remote)
+);
+CREATE TABLE theirs.source_project_identity_observations (
+    source_archive_id text NOT NULL DEFAULT '', project text NOT NULL, machine text NOT NULL,
+    root_path text NOT NULL DEFAULT '', git_remote text NOT NULL DEFAULT '',
+    worktree_root_path text NOT NULL DEFAULT '', git_branch text NOT NULL DEFAULT '',
+    observed_at timestamptz NOT NULL, normalized_remote text NOT NULL DEFAULT '',
+    key_source text NOT NULL DEFAULT '', key text NOT NULL DEFAULT '',
+    PRIMARY KEY (source_archive_id, project, machine, root_path, git_remote)
+);
+CREATE TABLE theirs.source_project_identity_observation_scopes (
+    source_archive_id text NOT NULL, project text NOT NULL, machine text NOT NULL,
+    root_path text NOT NULL DEFAULT '', git_remote text NOT NULL DEFAULT '',
+    publication_scope text NOT NULL,
+    PRIMARY KEY (source_archive_id, project, machine, root_path, git_remote, publication_scope),
+    FOREIGN KEY (source_archive_id, project, machine, root_path, git_remote)
+        REFERENCES theirs.source_project_identity_observations ON DELETE CASCADE
+);
+CREATE TABLE theirs.source_session_project_identity_snapshots (
+    source_session_id text PRIMARY KEY, project text NOT NULL, machine text NOT NULL,
+    root_path text NOT NULL DEFAULT '', git_remote text NOT NULL DEFAULT '',
+    worktree_root_path text NOT NULL DEFAULT '', normalized_remote text NOT NULL DEFAULT '',
+    key_source text NOT NULL DEFAULT '', key text NOT NULL DEFAULT ''
+);
+"""
+HOST = "git.brook.example/kite/loom"
+
+
+def secret() -> str:
+    return "gh" + "p_" + "Zq9" * 12
+
+
+@pytest.fixture
+def theirs(plans: Plans) -> Plans:
+    """A database with another program's tables beside ours."""
+    with plans.opened() as conn:
+        for statement in OBSERVATIONS.split(";"):
+            if statement.strip():
+                conn.execute(statement.encode())
+    return plans
+
+
+def add(plans: Plans, remote: str, at: str = "2026-01-01", **values: str) -> None:
+    row = {
+        "project": "loom", "machine": "desk", "root_path": "/src/loom", "git_remote": remote,
+        "observed_at": at, **values,
+    }  # fmt: skip
+    names = ", ".join(row)
+    holes = ", ".join(f"%({name})s" for name in row)
+    with plans.opened() as conn:
+        statement = f"INSERT INTO theirs.project_identity_observations ({names}) VALUES ({holes})"
+        conn.execute(statement.encode(), row)
+
+
+def remotes(plans: Plans, table: str = "project_identity_observations") -> list[str]:
+    with plans.opened() as conn:
+        statement = f"SELECT git_remote FROM theirs.{table} ORDER BY 1".encode()
+        return [row[0] for row in conn.execute(statement)]
+
+
+def everything_written(plans: Plans) -> str:
+    """All that the toolkit's own tables hold of a run, as text."""
+    with plans.opened() as conn:
+        parts = [
+            str(conn.execute(f"SELECT * FROM {table}".encode()).fetchall())
+            for table in ("job_items", "job_runs", "jobs", "job_leases")
+        ]
+    return "\n".join(parts)
+
+
+# --- Rewriting ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", json.loads(GOLDEN.read_text()), ids=lambda case: case["id"])
+def test_rows_become_what_the_rules_say(theirs: Plans, case: dict[str, Any]) -> None:
+    """The case where an older row wins is left out: of two rows the one seen later stays."""
+    for row in case["rows_before"]:
+        add(theirs, row["git_remote"], **{k: v for k, v in row.items() if k != "git_remote"})
+    theirs.run(RemoteScrub())
+    expected = sorted(row["git_remote"] for row in case["rows_after"])
+    assert remotes(theirs) == expected
+    rewritten = {row["git_remote"]: row for row in case["rows_after"]}
+    with theirs.opened() as conn:
+        found = conn.execute(
+            "SELECT git_remote, key, key_source, normalized_remote"
+            " FROM theirs.project_identity_observations"
+        ).fetchall()
+    if case["id"] != "F02":
+        for remote, key, source, normalized in found:
+            row = rewritten[remote]
+            wanted = (row["key"], row["key_source"], row["normalized_remote"])
+            assert (key, source, normalized) == wanted
+
+
+@pytest.mark.parametrize(("dirty_at", "kept"), [("2026-01-01", "old"), ("2026-03-01", "new")])
+def test_of_two_rows_that_become_one_the_later_stays(
+    theirs: Plans, dirty_at: str, kept: str
+) -> None:
+    add(theirs, f"https://{HOST}", "2026-02-01", git_remote_name="old")
+    add(theirs, f"https://me:{secret()}@{HOST}", dirty_at, git_remote_name="new")
+    theirs.run(RemoteScrub())
+    with theirs.opened() as conn:
+        rows = conn.execute(
+            "SELECT git_remote, git_remote_name FROM theirs.project_identity_observations"
+        ).fetchall()
+    assert rows == [(f"https://{HOST}", kept)]
+
+
+def test_scopes_go_with_their_observation(theirs: Plans) -> None:
+    dirty, clean = f"https://me:{secret()}@{HOST}", f"https://{HOST}"
+    with theirs.opened() as conn:
+        for remote, at, scopes in ((dirty, "2026-02-01", "ab"), (clean, "2026-01-01", "bc")):
+            conn.execute(
+                "INSERT INTO theirs.source_project_identity_observations"
+                " (project, machine, root_path, git_remote, git_branch, observed_at)"
+                " VALUES ('p', 'm', '/r', %s, %s, %s)",
+                [remote, scopes, at],
+            )
+            for scope in scopes:
+                conn.execute(
+                    "INSERT INTO theirs.source_project_identity_observation_scopes"
+                    " VALUES ('', 'p', 'm', '/r', %s, %s)",
+                    [remote, scope],
+                )
+        conn.execute(
+            "INSERT INTO theirs.source_session_project_identity_snapshots"
+            " (source_session_id, project, machine, root_path, git_remote)"
+            " VALUES ('s', 'p', 'm', '/r', %s)",
+            [dirty],
+        )
+    theirs.run(RemoteScrub())
+    assert remotes(theirs, "source_project_identity_observations") == [clean]
+    assert remotes(theirs, "source_session_project_identity_snapshots") == [clean]
+    with theirs.opened() as conn:
+        rows = conn.execute(
+            "SELECT git_remote, publication_scope, git_branch"
+            " FROM theirs.source_project_identity_observation_scopes"
+            " JOIN theirs.source_project_identity_observations USING (git_remote) ORDER BY 2"
+        ).fetchall()
+    assert rows == [(clean, scope, "ab") for scope in "abc"]
+
+
+def test_our_own_rows_lose_the_text_and_keep_the_key(plans: Plans) -> None:
+    dirty = {
+        f"https://me:{secret()}@{HOST}": (f"https://{HOST}", False),
+        f"https://{HOST.replace('kite', 'x:' + secret())}": ("", True),
+    }
+    with plans.opened() as conn:
+        conn.execute(
+            "INSERT INTO sources (kind, archive_id, location) VALUES ('agentsview-sqlite', 'a', '')"
+        )
+        for number, remote in enumerate(dirty):
+            conn.execute(
+                "INSERT INTO project_observations (source_id, observation_key, project, machine,"
+                " root_path, git_remote, git_remote_name, worktree_name, worktree_root_path,"
+                " observed_at_text) SELECT source_id, %s, 'p', 'm', %s, %s, '', '', '', ''"
+                " FROM sources",
+                [row_uuid(remote), f"/{number}", remote],
+            )
+    plans.run(RemoteScrub())
+    with plans.opened() as conn:
+        rows = conn.execute(
+            "SELECT git_remote, is_redacted, key IS NOT NULL, normalized_remote"
+            " FROM project_observations ORDER BY root_path"
+        ).fetchall()
+    assert [row[:2] for row in rows] == list(dirty.values())
+    assert all(row[2] for row in rows)
+    assert secret() not in str(rows)
+
+
+# --- Runs -----------------------------------------------------------------------------------
+
+
+def many(plans: Plans, count: int = 250) -> None:
+    for number in range(count):
+        user = f"u:{secret()}@" if number % 3 else ""
+        odd = ";" if number % 10 == 0 else ""
+        add(plans, f"https://{user}{HOST}{number}{odd}", root_path=f"/{number}")
+
+
+def test_a_full_pass_ends_clean_and_shows_nothing(
+    theirs: Plans, capfd: pytest.CaptureFixture[str]
+) -> None:
+    many(theirs)
+    dry = theirs.run(RemoteScrub(), is_dry_run=True)
+    before = remotes(theirs)
+    assert any(secret() in remote for remote in before)
+    summary = theirs.run(RemoteScrub())
+    assert summary.tally.outcomes == dry.tally.outcomes
+    assert (summary.is_finished, summary.remaining) == (True, 0)
+    assert summary.tally.outcomes["QUARANTINED"] == 25
+    assert remotes(theirs) == sorted({storage_form(remote) for remote in before})
+    shown = everything_written(theirs) + repr(summary) + "".join(capfd.readouterr())
+    assert secret() not in shown and HOST not in shown
+    with theirs.opened() as conn:
+        entries = ledger.quarantined(conn, job="remotes")
+    assert {entry["reason"] for entry in entries} == {"REMOTE_URL_PATH"}
+    assert len(entries) == 25
+
+
+def test_a_second_run_changes_nothing_and_forgets_what_is_mended(theirs: Plans) -> None:
+    many(theirs, 30)
+    theirs.run(RemoteScrub())
+    before = remotes(theirs)
+    assert dict(theirs.run(RemoteScrub()).tally.outcomes) == {"QUARANTINED": 3}
+    assert remotes(theirs) == before
+    with theirs.opened() as conn:
+        conn.execute("DELETE FROM theirs.project_identity_observations WHERE git_remote LIKE '%;'")
+    theirs.run(RemoteScrub())
+    with theirs.opened() as conn:
+        assert ledger.quarantined(conn, job="remotes") == []
+
+
+def test_what_is_written_later_is_found_by_the_next_run(theirs: Plans) -> None:
+    theirs.run(RemoteScrub())
+    add(theirs, f"ssh://git@{HOST}")
+    with theirs.opened() as conn:
+        assert RemoteScrub().remaining(conn) == 1
+    assert dict(theirs.run(RemoteScrub()).tally.outcomes) == {"SCRUBBED": 1}
+    assert remotes(theirs) == [f"ssh://{HOST}"]
+
+
+def test_a_limit_leaves_the_rest_dirty(theirs: Plans) -> None:
+    many(theirs, 250)
+    summary = theirs.run(RemoteScrub(), limit=100)
+    assert not summary.is_finished
+    assert summary.remaining > 0
+    assert theirs.run(RemoteScrub()).is_finished
+
+
+# --- Finding and deciding -------------------------------------------------------------------
+
+PIECES = (
+    "https://", "http://", "ssh://", "git://", "HTTPS://", "file://", "ftp://", "://", "git@",
+    "user:pw@", "@", ":", "/", "?", "#", ";", "=", "&", "%40", "%3A", "%3a", "%2F", "%zz", "[::1]",
+    "h.example", "host:22", "a/b.git", ".git", "kite", " ", "\t", "\n", "\u00e9",
+    "\u017f", "\u212a", "~", "^", "\\", "\"", "'", "<", "]", "C:/x", "../", "\u2028", "\r\n", "$",
+    "*",
+)  # fmt: skip
+
+
+def tokens() -> tuple[str, ...]:
+    """Texts in the shape of access tokens, put together here and valid nowhere."""
+    run = "aB3" * 14
+    return (
+        "gh" + "o_" + run, "github" + "_pat_" + run, "gl" + "pat-" + run, "AT" + "ATT" + run,
+        "AK" + "IA" + "ABCD" * 4, "xo" + "xb-" + run, "np" + "m_" + run, "h" + "f_" + run,
+        "ey" + "J" + run + ".ey" + "J", "gh" + "p_" + "short",
+    )  # fmt: skip
+
+
+def test_finding_in_sql_and_deciding_in_python_agree_on_100_000_remotes(plans: Plans) -> None:
+    chance = random.Random(11)
+    pieces = [*PIECES, *tokens(), *string.ascii_letters]
+    generated = ["".join(chance.choices(pieces, k=chance.randint(1, 9))) for _ in range(100_000)]
+    with plans.opened() as conn:
+        conn.execute("CREATE TEMP TABLE generated (number integer, git_remote text)")
+        with conn.cursor() as cursor, cursor.copy("COPY generated FROM STDIN") as copy:
+            for row in enumerate(generated):
+                copy.write_row(row)
+        found = {}
+        for rule in ("dirty", "suspect"):
+            statement = b"SELECT number FROM generated WHERE " + QUERIES[rule].as_bytes(conn)
+            found[rule] = {row[0] for row in conn.execute(statement, {})}
+    decided = {
+        "dirty": {n for n, remote in enumerate(generated) if is_dirty(remote)},
+        "suspect": {n for n, remote in enumerate(generated) if is_suspect(remote)},
+    }
+    for rule in found:
+        differing = [generated[n] for n in sorted(found[rule] ^ decided[rule])]
+        assert differing[:5] == []
+        assert 1_000 < len(found[rule]) < 99_000
+    assert not any(is_dirty(storage_form(remote)) for remote in generated)
