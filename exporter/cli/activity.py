@@ -12,7 +12,14 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import click
 
-from exporter.cli.contract_command import ContractCommand, switch, target, text
+from exporter.cli.contract_command import (
+    ContractCommand,
+    schema_version_option,
+    switch,
+    target,
+    text,
+    writer_of,
+)
 from exporter.cli.custom_prices import custom_prices_option
 from exporter.cli.options import database_option, examples
 from exporter.errors import ContractViolation, ExporterError
@@ -77,6 +84,7 @@ def activity() -> None:
 @switch("--validate", "Check everything against the schema while it is written.")
 @switch("--offline", "Accepted and ignored: a report never uses the network.")
 @switch("--no-sync", "Accepted and ignored: a report never imports.")
+@schema_version_option
 @custom_prices_option
 @database_option
 def report(settings: Settings, custom_rates: Any, **given: Any) -> None:
@@ -94,6 +102,7 @@ def report(settings: Settings, custom_rates: Any, **given: Any) -> None:
     zone_name, zone = _zone(given["timezone"])
     covered = _range(given, zone)
     selection = _selection(given)
+    write = writer_of("activity_report", {1: _write}, given["schema_version"])
     from exporter.db.connect import read_snapshot, session
     from exporter.exports.activity_report import open_report
 
@@ -104,7 +113,7 @@ def report(settings: Settings, custom_rates: Any, **given: Any) -> None:
         read_snapshot(conn),
         open_report(conn, *asked, **_ROWS[framing]) as found,
     ):
-        _write(found, framing, zone, out, given)
+        write(found, framing, zone, out, given)
         if chart:
             with target(chart) as picture:
                 activity_chart.draw(found.head, zone, picture, chart_format)

@@ -119,7 +119,7 @@ def verify(sample: int | None, everything: bool, settings: Settings, as_json: bo
     return ExitCode.FINDINGS if rows else ExitCode.DONE
 
 
-@artifacts.command(epilog=examples(f"exporter artifacts finalize {_ID} /srv/runs/{_ID}"))
+@artifacts.command(epilog=examples(f"exporter artifacts finalize {_ID} /srv/runs/run-7"))
 @_plan
 @click.argument(
     "folder", metavar="RUN_DIR", type=click.Path(path_type=Path, exists=True, file_okay=False)

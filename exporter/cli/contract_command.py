@@ -10,10 +10,10 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 import click
 
@@ -139,3 +139,18 @@ def _take_usual_rights(beside: str) -> None:
     mask = os.umask(0)
     os.umask(mask)
     os.chmod(beside, 0o666 & ~mask)
+
+
+def schema_version_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--schema-version``; the command receives ``schema_version: int | None``."""
+    return number("--schema-version", "Version to write.  [default: the newest]", None)(function)
+
+
+W = TypeVar("W")
+
+
+def writer_of(surface: str, by_version: Mapping[int, W], version: int | None) -> W:
+    """What writes this version of a surface, or the newest; BadInput lists those there are."""
+    from exporter.contracts.surfaces import Writers
+
+    return Writers(surface, by_version).pick(version)

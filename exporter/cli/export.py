@@ -6,7 +6,16 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from exporter.cli.contract_command import ContractCommand, number, switch, target, text, was_given
+from exporter.cli.contract_command import (
+    ContractCommand,
+    number,
+    schema_version_option,
+    switch,
+    target,
+    text,
+    was_given,
+    writer_of,
+)
 from exporter.cli.custom_prices import custom_prices_option
 from exporter.cli.options import database_option, examples
 from exporter.errors import ExporterError
@@ -82,6 +91,7 @@ _OF_THE_CURSOR: Final = (
 @switch("--has-secret", "Only sessions with secret findings.")
 @click.option("--output", metavar="FILE", help="Write here, all or nothing, instead of to stdout.")
 @switch("--validate", "Check everything against the schema while it is written.")
+@schema_version_option
 @custom_prices_option
 @database_option
 @click.pass_context
@@ -93,12 +103,13 @@ def sessions(ctx: click.Context, /, settings: Settings, custom_rates: Any, **giv
     """
     ndjson = _framing(ctx, given)
     request = _request(ctx, given, custom_rates)
+    write = writer_of("sessions", {1: _write}, given["schema_version"])
     from exporter.db.connect import read_snapshot, session
     from exporter.exports.sessions import open_export
 
     with session(settings) as conn, target(given["output"]) as out, read_snapshot(conn):
         answer = open_export(conn, request)
-        _write(answer, ndjson, out, validate=given["validate"])
+        write(answer, ndjson, out, validate=given["validate"])
 
 
 def _framing(ctx: click.Context, given: dict[str, Any]) -> bool:

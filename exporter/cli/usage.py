@@ -10,7 +10,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from exporter.cli.contract_command import ContractCommand, switch, target, text
+from exporter.cli.contract_command import (
+    ContractCommand,
+    schema_version_option,
+    switch,
+    target,
+    text,
+    writer_of,
+)
 from exporter.cli.custom_prices import custom_prices_option
 from exporter.cli.options import database_option, examples
 from exporter.errors import ExporterError
@@ -64,6 +71,7 @@ def usage() -> None:
 @switch("--offline", "Let built-in prices come before stored ones of the same name.")
 @switch("--no-sync", "Accepted and ignored: a report never imports.")
 @click.option("--now", hidden=True, callback=lambda ctx, parameter, value: _moment(value))
+@schema_version_option
 @custom_prices_option
 @database_option
 def daily(settings: Settings, custom_rates: Any, now: datetime, **given: Any) -> None:
@@ -75,13 +83,14 @@ def daily(settings: Settings, custom_rates: Any, now: datetime, **given: Any) ->
     framing = _framing(given)
     chart_format = _chart_format(given["chart"])
     request = _request(given, custom_rates, now)
+    write = writer_of("usage_daily", {1: _write}, given["schema_version"])
     from exporter.db.connect import read_snapshot, session
     from exporter.exports.usage_daily import read_report
 
     with session(settings) as conn, target(given["output"]) as out:
         with read_snapshot(conn):
             report = read_report(conn, request)
-        _write(report, framing, out, given)
+        write(report, framing, out, given)
         if chart_format:
             from exporter.cli import usage_chart
 

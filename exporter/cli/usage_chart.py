@@ -72,7 +72,14 @@ def _draw_bars(axes: Any, days: list[tuple[date, dict[str, Any]]]) -> None:
             (tops if height >= 0 else bottoms)[found]
             for height, (found, _) in zip(heights, days, strict=True)
         ]
-        axes.bar([found for found, _ in days], heights, 0.85, from_, color=colour, label=name)
+        axes.bar(
+            [found for found, _ in days],
+            heights,
+            0.85 if len(days) <= 100 else 1.0,
+            from_,
+            color=colour,
+            label=name,
+        )
         for height, (found, _) in zip(heights, days, strict=True):
             (tops if height >= 0 else bottoms)[found] += height
 

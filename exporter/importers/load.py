@@ -329,9 +329,19 @@ def repair_copies(conn: Connection, keys: sql.Composable) -> int:
     return changed
 
 
+def note_usage(conn: Connection, bounds: dict[str, int]) -> None:
+    """Have the sums of a range of sessions that the reports read made anew by `fold_usage`."""
+    conn.execute(QUERIES["note_usage"], bounds)
+
+
+def fold_usage(conn: Connection) -> None:
+    """Sum up the usage of all noted sessions, as the end of an import does."""
+    conn.execute("SELECT fold_usage()")
+
+
 def refresh_statistics(conn: Connection) -> None:
     """Tell the planner of a large import now; autovacuum would, minutes later."""
-    conn.execute("ANALYZE sessions, session_lines, session_models, usage_rows, activity_points")
+    conn.execute(QUERIES["analyze"])
 
 
 def mark_gone(conn: Connection, source_id: int, excluded: Sequence[str]) -> int:

@@ -391,3 +391,12 @@ WHERE (b.model_id, b.at, b.at_nanoseconds, b.day_text, b.input_tokens, b.output_
 DELETE FROM billing_rows AS b
 WHERE b.source_id = %(source_id)s
   AND NOT EXISTS (SELECT FROM stage_billing AS t WHERE t.row_key = b.row_key)
+
+-- name: note_usage
+INSERT INTO pending_usage
+SELECT DISTINCT session_key FROM usage_rows WHERE session_key BETWEEN %(low)s AND %(high)s
+ON CONFLICT DO NOTHING
+
+-- name: analyze
+ANALYZE sessions, session_lines, session_models, usage_rows, activity_points, usage_slots,
+    repeated_usage

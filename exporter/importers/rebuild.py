@@ -45,7 +45,10 @@ def rebuild(conn: psycopg.Connection[Any], progress: Progress) -> dict[str, int]
             roll_ups += load.repair_roll_ups(conn, bounds)
             copies += load.repair_copies(conn, keys)
             lines += load.render(conn, keys)
+            load.note_usage(conn, bounds)
         progress.advance(min(_BATCH, last - low + 1))
+    with conn.transaction():
+        load.fold_usage(conn)
     return {"places": places, "roll_ups": roll_ups, "copies": copies, "lines": lines}
 
 

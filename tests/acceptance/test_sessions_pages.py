@@ -14,8 +14,10 @@ from exporter.core.cursor import Filters
 from exporter.db.connect import read_snapshot
 from exporter.errors import CursorReset, ExporterError
 from exporter.exports.sessions import Request, open_export
+from tests.archives.builder import SqliteArchive
 from tests.archives.pipeline import Pipeline
 from tests.interop.origin import Result
+from tests.interop.ours import Ours
 
 #: Signs tokens of nobody's: the empty key, a run of zeros, words that anybody would try.
 CONSTANTS = [b"", bytes(32), b"secret", b"agentsview", b"exporter", b"cursor_secret"]
@@ -301,10 +303,10 @@ def test_case_64_all_is_one_snapshot_and_sees_no_change_under_way(world: Pipelin
     with read_snapshot(world.conn):
         answer = open_export(world.conn, Request(everything=True))
         first = next(answer.rows)
-        elsewhere = Pipeline(world.url, world.path.parent)
-        with elsewhere, elsewhere.source() as archive:
+        with SqliteArchive(world.path) as archive:
             archive.update_session("e", ended_at="2026-03-25T10:00:00Z", project="kelp")
             archive.delete_session("c")
+        Ours(world.url).bring(world.path)
         rows = b"".join([first, *answer.rows]).decode().splitlines()
     assert rows == before
     assert answer.head["cursor"] == {"next": ""}

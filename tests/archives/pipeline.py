@@ -38,6 +38,10 @@ IMPORTED = (
     *("sessions", "model_rates", "models", "import_runs", "sources"),
 )
 
+#: The model of the one price in an empty source. Without any stored price the built-in ones are in
+#: force, and each export would spend most of its time on the digest of those thousands.
+UNUSED = "narwhal-1"
+
 
 class Pipeline:
     """The road of one archive, from its rows to the exported text. Use as a context manager."""
@@ -50,7 +54,8 @@ class Pipeline:
         self._empty = folder / "empty.db"
 
     def __enter__(self) -> Self:
-        SqliteArchive(self._empty).close()
+        with SqliteArchive(self._empty) as archive:
+            archive.add_price(UNUSED)
         self.conn = connect(self.settings)
         self._writer = connect(self.settings)
         return self
@@ -65,7 +70,7 @@ class Pipeline:
         self._writer.close()
 
     def begin_again(self) -> None:
-        """Empty both sides: a source without sessions, and nothing imported."""
+        """Empty both sides: a source with a price and nothing else, and nothing imported."""
         shutil.copyfile(self._empty, self.path)
         for table in IMPORTED:
             self.conn.execute(f"DELETE FROM {table}".encode())
