@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from exporter.cli import render
 from exporter.cli.options import database_option, examples, json_option, quiet_option
-from exporter.errors import BadInput
+from exporter.errors import BadInput, ExporterError
 from exporter.settings import Settings
 
 if TYPE_CHECKING:
+    import psycopg
+
     from exporter.db.connect import SchemaStatus
 
 
@@ -73,7 +75,7 @@ def sql(revisions: str, undo: bool, settings: Settings) -> None:
 @database_option
 @json_option
 def status(settings: Settings, as_json: bool) -> None:
-    """Show server, schema and revision.
+    """Show server, schema and revision, the adopted table and the jobs.
 
     Starts the embedded server for the look, if its data exists; makes nothing.
     """
@@ -152,13 +154,32 @@ def _database_facts(settings: Settings) -> dict[str, render.Cell]:
     with connect.session(settings, at_head=False) as conn:
         version = str(connect.server_version(conn))
         found = connect.schema_status(conn, settings.schema)
-    return {
-        "server_version": version,
-        "schema": found.schema,
-        "revision": found.revision,
-        "head": found.head,
-        "state": found.state,
-    }
+        facts: dict[str, render.Cell] = {
+            "server_version": version,
+            "schema": found.schema,
+            "revision": found.revision,
+            "head": found.head,
+            "state": found.state,
+        }
+        if found.state == "at head":
+            facts |= _adopted_facts(conn)
+    return facts
+
+
+def _adopted_facts(conn: psycopg.Connection[Any]) -> dict[str, render.Cell]:
+    """The adopted plan table, and each job with what of it is pending or in quarantine."""
+    from exporter.artifacts import plans
+    from exporter.jobs import ledger
+
+    try:
+        table = plans.find(conn)
+        facts: dict[str, render.Cell] = {"adopted_table": f"{table.schema}.{table.name}"}
+    except ExporterError as error:
+        facts = {"adopted_table": f"none ({error.message})"}
+    for job in ledger.status(conn):
+        items = ", ".join(f"{count:,} {name}" for name, count in job["items"].items())
+        facts[f"job_{job['job']}"] = ", ".join(filter(None, (job["state"], items)))
+    return facts
 
 
 def _print_schema(found: SchemaStatus, as_json: bool) -> None:

@@ -34,14 +34,16 @@ from tests.exports.small_archives import (
     write,
 )
 
-#: An example costs an import or three, so it asks several questions of one archive.
-bounded = settings(
-    max_examples=20,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+
+def bounded(examples: int) -> settings:
+    """So many examples; each costs an import or three, so it asks several questions of one."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
 
 
 class Page(NamedTuple):
@@ -83,7 +85,7 @@ def several(questions: st.SearchStrategy[Asked]) -> st.SearchStrategy[list[Asked
 # --- Order, pages and trees -----------------------------------------------------------------
 
 
-@bounded
+@bounded(12)
 @given(
     archives | families,
     several(asked(st.booleans())),
@@ -107,7 +109,7 @@ def test_pages_of_any_size_join_to_the_whole(
         assert [len(p.lines) for p in pages[:-1]] == [*islice(cycle(limits), len(pages) - 1)]
 
 
-@bounded
+@bounded(12)
 @given(families, several(asked(st.just(True))))
 def test_a_tree_is_what_hangs_below_its_roots(
     world: Pipeline, model: Model, questions: list[Asked]
@@ -231,7 +233,7 @@ def _states(some: st.SearchStrategy[Model]) -> st.SearchStrategy[list[Model]]:
     return st.builds(made, some, _rounds, st.sampled_from([False, False, False, True]))
 
 
-@bounded
+@bounded(20)
 @given(several(asked(st.just(False))), st.integers(1, 3), _states(archives))
 def test_a_cursor_resets_exactly_when_the_set_of_its_run_changed(
     world: Pipeline, questions: list[Asked], limit: int, states: list[Model]
@@ -240,7 +242,7 @@ def test_a_cursor_resets_exactly_when_the_set_of_its_run_changed(
     change_under_way(world, questions, limit, states)
 
 
-@bounded
+@bounded(20)
 @given(several(asked(st.just(True))), st.integers(1, 3), _states(families))
 def test_a_cursor_over_trees_resets_exactly_when_their_set_changed(
     world: Pipeline, questions: list[Asked], limit: int, states: list[Model]
@@ -318,7 +320,7 @@ def tell(archive: SqliteArchive, session_id: str, told: Told) -> None:
         archive.add_event(session_id, model=model, cost_usd=cost, output_tokens=tokens)
 
 
-@bounded
+@bounded(12)
 @given(st.dictionaries(_hostile.filter(lambda text: text and "\0" not in text), _told, min_size=1))
 def test_stored_text_is_what_the_encoder_would_write(
     world: Pipeline, sessions: dict[str, Told]
@@ -343,7 +345,7 @@ def test_stored_text_is_what_the_encoder_would_write(
         assert list(row["model_usage"]["by_model"]) == row["model_usage"]["models"]
 
 
-@bounded
+@bounded(8)
 @given(st.lists(_costs, min_size=1, max_size=20))
 def test_a_reported_cost_comes_out_as_the_same_double(world: Pipeline, costs: list[float]) -> None:
     """From fractions of a cent to sums that nobody will ever pay, in one of two notations."""
