@@ -45,7 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"server: {config.stash[SERVER]}"
+    # Workers have a header too, which nobody sees; only the main process knows the server.
+    return "" if _is_worker(config) else f"server: {config.stash[SERVER]}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
