@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
@@ -106,39 +106,61 @@ def was_given(ctx: click.Context, name: str) -> bool:
 
 @contextmanager
 def target(output: str | None) -> Iterator[IO[bytes]]:
-    """Where the bytes go: all of them when the block ends well, none when it fails."""
+    """Where the bytes go: all of them when the block ends well, none when it fails.
+
+    A link is followed. What is no ordinary file (a device, a pipe) is written into, not replaced.
+    """
     if output is None or output == "-":
-        with tempfile.SpooledTemporaryFile(max_size=8 * _COPY_BYTES) as spool:
-            yield spool
-            spool.seek(0)
-            while block := spool.read(_COPY_BYTES):
-                sys.stdout.buffer.write(block)
-            sys.stdout.buffer.flush()
+        with _spooled(lambda: nullcontext(sys.stdout.buffer)) as out:
+            yield out
         return
-    path = Path(output)
+    path = Path(os.path.realpath(output))
+    if not output or path.is_dir():
+        raise OutputFailed(output or "''", "it is no file name")
     try:
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        if path.exists() and not path.is_file():
+            with _spooled(lambda: path.open("wb")) as out:
+                yield out
+        else:
+            with _beside(path) as out:
+                yield out
     except OSError as error:
-        raise OutputFailed(output, (error.strerror or "no access").lower()) from None
+        raise OutputFailed(output, (error.strerror or "failed").lower()) from None
+
+
+@contextmanager
+def _spooled(open_it: Callable[[], AbstractContextManager[IO[bytes]]]) -> Iterator[IO[bytes]]:
+    """Keep the bytes aside, in memory or a nameless file, until all of them are there."""
+    with tempfile.SpooledTemporaryFile(max_size=8 * _COPY_BYTES) as spool:
+        yield spool
+        spool.seek(0)
+        with open_it() as out:
+            while block := spool.read(_COPY_BYTES):
+                out.write(block)
+            out.flush()
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside the path, which takes its place, and its rights, when the block ends well."""
+    handle, beside = tempfile.mkstemp(prefix=".exporter-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb", buffering=_COPY_BYTES) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _take_usual_rights(beside)
+        os.chmod(beside, path.stat().st_mode & 0o7777 if path.exists() else _usual_rights())
         os.replace(beside, path)
-    except OSError as error:
-        raise OutputFailed(output, (error.strerror or "failed").lower()) from None
     finally:
         with suppress(FileNotFoundError):
             os.unlink(beside)
 
 
-def _take_usual_rights(beside: str) -> None:
-    """A temporary file is private; the finished one is as open as the user's mask allows."""
+def _usual_rights() -> int:
+    """A temporary file is private; a new one is as open as the user's mask allows."""
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(beside, 0o666 & ~mask)
+    return 0o666 & ~mask
 
 
 def schema_version_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
@@ -109,7 +110,9 @@ def sessions(ctx: click.Context, /, settings: Settings, custom_rates: Any, **giv
 
     with session(settings) as conn, target(given["output"]) as out, read_snapshot(conn):
         answer = open_export(conn, request)
-        write(answer, ndjson, out, validate=given["validate"])
+        # A failure while rows are written must let go of the connection before the snapshot ends.
+        with closing(answer.rows):
+            write(answer, ndjson, out, validate=given["validate"])
 
 
 def _framing(ctx: click.Context, given: dict[str, Any]) -> bool:

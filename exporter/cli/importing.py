@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from exporter.importers.agentsview import Summary
     from exporter.importers.source import Source
 
-_POSTGRES = ("postgresql://", "postgres://")
+#: A URL, or libpq's "key=value" text; neither is ever a path, and both may hold a password.
+_LIKE_POSTGRES = re.compile(
+    r"postgres(ql)?(\+\w+)?:|\s*(host|hostaddr|port|user|dbname|password)\s*="
+)
 
 
 @click.group(
@@ -79,7 +83,7 @@ def agentsview(
 
 def _open_agentsview(source: str, schema: str) -> Source:
     """The archive that SOURCE names; raises SourceNotRecognised or SourceUnreadable."""
-    if source.startswith(_POSTGRES):
+    if _LIKE_POSTGRES.match(source):
         from exporter.importers.agentsview_postgres import PostgresSource
 
         return PostgresSource(source, schema)

@@ -130,6 +130,7 @@ def main() -> NoReturn:
 def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit code; failures are told on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
+    _open_closed_streams()
     invocation = Invocation()
     try:
         result = cli.main(list(args), "exporter", standalone_mode=False, obj=invocation)
@@ -142,6 +143,13 @@ def run(args: Sequence[str]) -> int:
         _finish_stdout()
         return code
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _open_closed_streams() -> None:
+    """A caller may have closed stdout or stderr; what is written there then goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -11,7 +11,7 @@ change it was made at, and only what changed since is compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -108,11 +108,12 @@ class Selection(NamedTuple):
 class Answer:
     """One document: its head, and its rows as finished v1 text, to be read once and in order.
 
-    ``rows`` reads from the connection: use it inside the snapshot that `open_export` was called in.
+    ``rows`` reads from the connection: use it inside the snapshot that `open_export` was called in,
+    and close it there, also after a failure: until then it holds the connection.
     """
 
     head: dict[str, Any]
-    rows: Iterator[bytes]
+    rows: Generator[bytes, None, None]
 
 
 def open_export(conn: Connection, request: Request) -> Answer:
@@ -141,7 +142,7 @@ def open_export(conn: Connection, request: Request) -> Answer:
         "projects": {},
     }
     if not labels:
-        return Answer(head, iter(()))
+        return Answer(head, _no_lines())
     prices = price_table(conn, request.custom_rates)
     models = _models(conn, selection)
     head["pricing"] = prices.block({m.name: (m.computed, m.reported) for m in models}).asdict()
@@ -371,9 +372,13 @@ def _walk_in_order(conn: Connection) -> None:
         conn.execute(sql.SQL("SET LOCAL {} = off").format(sql.Identifier(setting)))
 
 
+def _no_lines() -> Generator[bytes, None, None]:
+    yield from ()
+
+
 def _lines(
     conn: Connection, selection: Selection, prices: PriceTable, models: list[ModelFacts]
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """The text of each row with its line break, in the order of the export.
 
     Stored text is priced at the stored rates. A run with rates of its own renders the usage again.
@@ -383,10 +388,9 @@ def _lines(
     joined: sql.Composable = sql.SQL("")
     parameters = dict(selection.parameters)
     if any(rates[m.model_id] != (m.matched_pattern, *m.rates) for m in models):
-        keys = QUERIES["selected_keys"].format(selected=selection.condition)
         usage = QUERIES["fresh_usage"].format(no_usage=session_text.NO_USAGE)
         joined = QUERIES["fresh_rates"].format(
-            usage=session_text.usage(keys, QUERIES["given_rates"])
+            usage=session_text.usage(sql.SQL("s.session_key"), QUERIES["given_rates"])
         )
         columns = list(zip(*rates.values(), strict=True))
         names = ("rate_patterns", "rate_input", "rate_output", "rate_write", "rate_read")

@@ -140,10 +140,7 @@ l.usage
 coalesce(u.usage, {no_usage})
 
 -- name: fresh_rates
-LEFT JOIN ({usage}) AS u USING (session_key)
-
--- name: selected_keys
-SELECT s.session_key FROM sessions AS s WHERE {selected}
+LEFT JOIN LATERAL ({usage}) AS u ON true
 
 -- name: given_rates
 (SELECT * FROM unnest(%(rate_models)s::integer[], %(rate_patterns)s::text[],

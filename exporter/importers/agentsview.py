@@ -164,6 +164,10 @@ class _Import:
                 if attempt == RESTARTS:
                     raise
                 mark = self._source.watermark()
+        unusable = self._source.repairs.counts.pop("refused_id", 0)
+        if unusable:
+            self._summary.refused += unusable
+            self._summary.refusals["id"] += unusable
         self._summary.repairs = dict(self._source.repairs.counts)
         return mark
 

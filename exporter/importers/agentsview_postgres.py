@@ -11,13 +11,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from hashlib import blake2b
-from math import isfinite
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
-from exporter.core.intake import Repairs, SourceEvent, SourceMessage, SourceSession
+from exporter.core.intake import (
+    MAX_ID_BYTES,
+    Repairs,
+    SourceEvent,
+    SourceMessage,
+    SourceSession,
+    is_money,
+)
 from exporter.db import queries
 from exporter.db.connect import connect, read_snapshot, translated
 from exporter.errors import BadInput, SourceNotRecognised
@@ -174,7 +180,10 @@ class PostgresSource:
         columns = sql.SQL(", ").join([*self._session_columns(), *moving])
         query = QUERIES["listing"].format(columns=columns, reading=sql.Literal(READING))
         for row in self._stream(query):
-            yield Listed(row[0], row[1], row[2])
+            if len(row[0].encode()) > MAX_ID_BYTES:
+                self.repairs.add("refused_id")
+            else:
+                yield Listed(row[0], row[1], row[2])
 
     def excluded(self) -> list[str]:
         if "excluded_sessions" not in self._columns:
@@ -226,11 +235,11 @@ class PostgresSource:
         )
 
     def _dollars(self, stored: str | None, in_dollars: bool) -> Decimal | None:
-        """A stored cost as exact dollars; what is no finite number is no cost, and is counted."""
+        """A stored cost as exact dollars; what is no amount of money is no cost, and is counted."""
         if stored is None:
             return None
         amount = Decimal(stored)
-        if not amount.is_finite():
+        if not is_money(float(amount)):
             self.repairs.add("cost")
             return None
         return amount if in_dollars else amount / 1_000_000
@@ -247,7 +256,7 @@ class PostgresSource:
         rates = sql.SQL(", ").join(sql.Identifier(form.format(kind)) for kind in kinds)
         for pattern, *stored, updated_at in self._stream(QUERIES["prices"].format(rates=rates)):
             a, b, c, d = (rate / 1_000_000 if micro else float(rate) for rate in stored)
-            if all(map(isfinite, (a, b, c, d))):
+            if all(map(is_money, (a, b, c, d))):
                 yield SourcePrice(pattern, a, b, c, d, updated_at)
             else:
                 self.repairs.add("rate")

@@ -16,13 +16,20 @@ from contextlib import contextmanager
 from decimal import Decimal
 from hashlib import blake2b
 from itertools import groupby
-from math import isfinite, nan
+from math import nan
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from exporter.core.intake import Repairs, SourceEvent, SourceMessage, SourceSession
+from exporter.core.intake import (
+    MAX_ID_BYTES,
+    Repairs,
+    SourceEvent,
+    SourceMessage,
+    SourceSession,
+    is_money,
+)
 from exporter.errors import SourceNotRecognised, SourceUnreadable
 from exporter.importers.source import (
     Listed,
@@ -113,22 +120,24 @@ ORDER BY session_id, id
 #: The owner's index of usage texts. The planner would rather read every message's row.
 _USAGE_INDEX: Final = "idx_messages_usage_covering"
 _MESSAGE_MARKS: Final = """
-SELECT session_id, count(*), sum(id),
+SELECT session_id, count(*), sum(id & 4294967295),
     group_concat(ordinal || ' ' || role || ' ' || ifnull(timestamp, ''))
 FROM messages GROUP BY session_id ORDER BY session_id
 """
 _USAGE_MARKS: Final = """
 SELECT session_id, count(*),
-    sum(fold(CAST(model || ' ' || claude_message_id || ' ' || claude_request_id || ' '
-        || token_usage AS BLOB), ordinal & 4294967295))
+    sum(fold(CAST(model || ' ' || ifnull(claude_message_id, '') || ' '
+        || ifnull(claude_request_id, '') || ' ' || token_usage AS BLOB),
+        ifnull(ordinal, 0) & 4294967295))
 FROM messages {index} WHERE token_usage != '' AND model != '' AND model != '<synthetic>'
 GROUP BY session_id ORDER BY session_id
 """
 _EVENT_MARKS: Final = """
-SELECT session_id, count(*), sum(fold(CAST(ifnull(message_ordinal, '') || ' ' || source || ' '
-    || model || ' ' || input_tokens || ' ' || output_tokens || ' ' || cache_creation_input_tokens
-    || ' ' || cache_read_input_tokens || ' ' || reasoning_tokens || ' ' || ifnull({cost}, '')
-    || ' ' || ifnull(occurred_at, '') || ' ' || dedup_key AS BLOB), id & 4294967295))
+SELECT session_id, count(*), sum(fold(CAST(quote(message_ordinal) || quote(source)
+    || quote(model) || quote(input_tokens) || quote(output_tokens)
+    || quote(cache_creation_input_tokens) || quote(cache_read_input_tokens)
+    || quote(reasoning_tokens) || quote({cost}) || quote(occurred_at) || quote(dedup_key)
+    AS BLOB), id & 4294967295))
 FROM usage_events GROUP BY session_id ORDER BY session_id
 """
 
@@ -242,9 +251,8 @@ class SqliteSource:
         with self._reading(bytes):
             marks = [_Marks(self._db.execute(query)) for query in self._mark_queries()]
             for raw_id, text in self._db.execute(self._listing_query()):
-                try:
-                    name = raw_id.decode()
-                except (UnicodeDecodeError, AttributeError):
+                name = _plain_id(raw_id)
+                if name is None:
                     self.repairs.add("refused_id")
                     continue
                 seen = [mark.of(raw_id) for mark in marks]
@@ -259,7 +267,10 @@ class SqliteSource:
         columns = [name for name, _ in _SESSION_COLUMNS if name in have]
         columns += [name for name in _MOVING_COLUMNS if name in have]
         text = " || ',' || ".join([f"'{READING}'", *(f"quote({name})" for name in columns)])
-        return f"SELECT CAST(id AS BLOB), CAST({text} AS BLOB) FROM sessions ORDER BY id"
+        return (
+            f"SELECT CAST(id AS BLOB), CAST({text} AS BLOB) FROM sessions"
+            " WHERE typeof(id) = 'text' ORDER BY id"
+        )
 
     def _mark_queries(self) -> tuple[str, str, str]:
         index = f"INDEXED BY {_USAGE_INDEX}" if _USAGE_INDEX in self._indexes() else ""
@@ -276,8 +287,9 @@ class SqliteSource:
     def excluded(self) -> list[str]:
         if "excluded_sessions" not in self._columns:
             return []
-        with self._reading():
-            return [row[0] for row in self._db.execute("SELECT id FROM excluded_sessions")]
+        with self._reading(bytes):
+            rows = self._db.execute("SELECT CAST(id AS BLOB) FROM excluded_sessions").fetchall()
+        return [name for row in rows if (name := _plain_id(row[0])) is not None]
 
     # -- sessions -----------------------------------------------------------------------------
 
@@ -356,15 +368,23 @@ class SqliteSource:
         )
 
     def _cost(self, value: object) -> Decimal | None:
-        """A stored cost as exact dollars; what is no finite number is no cost, and is counted."""
+        """A stored cost as exact dollars; what is no amount of money is no cost, and is counted."""
         if value is None:
             return None
         if isinstance(value, (int, float)):
             amount = Decimal(repr(value))
-            if amount.is_finite():
+            if is_money(float(value)):
                 return amount if self._cost_column() == "cost_usd" else amount / 1_000_000
         self.repairs.add("cost")
         return None
+
+    def _amount(self, value: object) -> Decimal:
+        """A charged amount in its stored unit; what is no usable number is 0, and is counted."""
+        if isinstance(value, (int, float)) and is_money(float(value)):
+            return Decimal(repr(value))
+        if value is not None:
+            self.repairs.add("cost")
+        return Decimal(0)
 
     # -- the rest -----------------------------------------------------------------------------
 
@@ -388,12 +408,12 @@ class SqliteSource:
     def _price(
         self, pattern: str, rates: Iterable[object], updated_at: str, is_custom: bool = False
     ) -> Iterator[SourcePrice]:
-        """The row, or nothing where a rate is no finite number; that is counted."""
+        """The row, or nothing where a rate is no amount of money; that is counted."""
         try:
             values = [float(rate) for rate in rates]  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             values = [nan]
-        if all(map(isfinite, values)):
+        if all(map(is_money, values)):
             a, b, c, d = values
             yield SourcePrice(pattern, a, b, c, d, updated_at, is_custom)
         else:
@@ -408,7 +428,7 @@ class SqliteSource:
             document = tomllib.loads(self._config_path().read_text("utf-8", "replace"))
         except FileNotFoundError:
             return
-        except (OSError, tomllib.TOMLDecodeError):
+        except (OSError, ValueError, RecursionError):
             self.repairs.add("config")
             return
         table = document.get("custom_model_pricing")
@@ -459,10 +479,7 @@ class SqliteSource:
                 f"SELECT occurred_at, model, {charged}, is_headless, dedup_key, input_tokens,"
                 " output_tokens, cache_write_tokens, cache_read_tokens FROM cursor_usage_events"
             ):
-                amount = Decimal(repr(float(row[2] or 0)))
-                if not amount.is_finite():
-                    self.repairs.add("cost")
-                    amount = Decimal(0)
+                amount = self._amount(row[2])
                 yield SourceBilling(
                     self.repairs.text(row[0]),
                     self.repairs.text(row[1]),
@@ -490,6 +507,16 @@ class SqliteSource:
             self._db.text_factory = str
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+
+
+def _plain_id(raw: bytes | None) -> str | None:
+    """An id as the archive can keep it; None for one that is no text, or too long for an index."""
+    if raw is None or b"\0" in raw or len(raw) > MAX_ID_BYTES:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 class _Marks:

@@ -236,8 +236,8 @@ def test_case_80_costs_of_two_kinds_are_mixed(world: Pipeline) -> None:
 def test_case_81_without_stored_prices_the_built_in_ones_count(world: Pipeline) -> None:
     snapshot = load_price_snapshot()
     name = next(row.pattern for row in snapshot.rows if row.rates.input > 0)
+    world.forget_prices()
     with world.source() as archive:
-        archive.execute("DELETE FROM model_pricing")
         archive.add_session("a")
         archive.add_message("a", model=name, token_usage={"input_tokens": 1000})
     document = world.export()

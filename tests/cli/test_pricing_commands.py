@@ -66,6 +66,7 @@ def tell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 def world(_pipeline: Pipeline, tell: Tell, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     """An empty archive, which the commands of the test find by themselves."""
     _pipeline.begin_again()
+    _pipeline.forget_prices()
     monkeypatch.setenv("EXPORTER_DATABASE_URL", _pipeline.url)
     yield _pipeline
     (_pipeline.path.parent / "config.toml").unlink(missing_ok=True)

@@ -141,6 +141,7 @@ def report(world: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Report:
         monkeypatch.setattr(command, "now_ns", lambda: now)
 
     set_clock(LONG_AFTER)
+    world.forget_prices()
     return Report(world, set_clock)
 
 

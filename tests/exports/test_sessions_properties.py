@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from itertools import cycle, islice, pairwise
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -233,7 +236,7 @@ def _states(some: st.SearchStrategy[Model]) -> st.SearchStrategy[list[Model]]:
     return st.builds(made, some, _rounds, st.sampled_from([False, False, False, True]))
 
 
-@bounded(20)
+@bounded(25)
 @given(several(asked(st.just(False))), st.integers(1, 3), _states(archives))
 def test_a_cursor_resets_exactly_when_the_set_of_its_run_changed(
     world: Pipeline, questions: list[Asked], limit: int, states: list[Model]
@@ -242,7 +245,7 @@ def test_a_cursor_resets_exactly_when_the_set_of_its_run_changed(
     change_under_way(world, questions, limit, states)
 
 
-@bounded(20)
+@bounded(25)
 @given(several(asked(st.just(True))), st.integers(1, 3), _states(families))
 def test_a_cursor_over_trees_resets_exactly_when_their_set_changed(
     world: Pipeline, questions: list[Asked], limit: int, states: list[Model]
@@ -345,6 +348,38 @@ def test_stored_text_is_what_the_encoder_would_write(
         assert list(row["model_usage"]["by_model"]) == row["model_usage"]["models"]
 
 
+def _absurd_cost(archive: SqliteArchive) -> None:
+    for _ in range(2):
+        archive.add_event("a", model="a", cost_usd=1.7e308)
+
+
+def _absurd_rate(archive: SqliteArchive, rate: float) -> None:
+    archive.add_price("b", output=rate)
+    archive.add_event("a", model="b", output_tokens=2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("fill", "kind"),
+    [
+        (_absurd_cost, "cost"),
+        (partial(_absurd_rate, rate=1.7e308), "rate"),
+        (partial(_absurd_rate, rate=5e-324), "rate"),
+    ],
+    ids=["cost", "large rate", "small rate"],
+)
+def test_money_that_no_sum_can_hold_does_not_stop_an_import(
+    world: Pipeline, fill: Callable[[SqliteArchive], None], kind: str
+) -> None:
+    """It is left out and counted; everything else comes over."""
+    with SqliteArchive(world.path) as archive:
+        archive.add_session("a")
+        archive.add_event("a", model="c", cost_usd=0.5)
+        fill(archive)
+    assert world.bring().repairs[kind] > 0
+    usage = world.rows()["a"]["model_usage"]
+    assert usage["cost_usd"] == usage["by_model"]["c"]["cost_usd"] == 0.5
+
+
 @bounded(8)
 @given(st.lists(_costs, min_size=1, max_size=20))
 def test_a_reported_cost_comes_out_as_the_same_double(world: Pipeline, costs: list[float]) -> None:
@@ -358,7 +393,7 @@ def test_a_reported_cost_comes_out_as_the_same_double(world: Pipeline, costs: li
     lines = everything(world, Asked()).lines
     assert len(lines) == len(costs)
     for line, cost in zip(lines, costs, strict=True):
-        usage = json.loads(line)["model_usage"]
+        usage = with_float_costs(json.loads(line))["model_usage"]
         assert usage["cost_usd"] == usage["by_model"]["a"]["cost_usd"] == cost
         text = line.partition(b'"cost_usd":')[2].partition(b",")[0]
         positional = cost == 0 or 1e-6 <= abs(cost) < 1e21

@@ -138,6 +138,7 @@ class Usage:
 
 @pytest.fixture
 def usage(world: Pipeline, tmp_path: Path) -> Usage:
+    world.forget_prices()
     return Usage(world, tmp_path / "prices.toml")
 
 
