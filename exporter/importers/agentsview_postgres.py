@@ -26,7 +26,7 @@ from exporter.core.intake import (
 )
 from exporter.db import queries
 from exporter.db.connect import connect, read_snapshot, translated
-from exporter.errors import BadInput, SourceNotRecognised
+from exporter.errors import BadInput, MissingRights, SourceNotRecognised
 from exporter.importers.source import (
     Listed,
     SourceBilling,
@@ -79,6 +79,24 @@ _OBSERVATION_TABLES: Final = (
 )
 
 
+#: What is read of each table; nothing named: the table as a whole.
+_READ: Final[dict[str, frozenset[str]]] = {
+    "sessions": frozenset(name for name, _ in _SESSION_COLUMNS),
+    "messages": frozenset(
+        (
+            *("session_id", "ordinal", "role", "timestamp", "is_system", "model", "token_usage"),
+            *("claude_message_id", "claude_request_id", "source_uuid"),
+        )
+    ),
+    "usage_events": frozenset(),
+    "excluded_sessions": frozenset(),
+    "model_pricing": frozenset(),
+    "cursor_usage_events": frozenset(),
+    "source_worktree_project_mappings": frozenset(),
+    **dict.fromkeys(_OBSERVATION_TABLES, frozenset()),
+}
+
+
 class PostgresSource:
     """An agentsview schema behind a URL. See `exporter.importers.source.Source`."""
 
@@ -110,8 +128,16 @@ class PostgresSource:
 
     def _table_columns(self) -> dict[str, set[str]]:
         columns: dict[str, set[str]] = {}
-        for table, column in self._conn.execute(QUERIES["columns"], {"schema": self._schema}):
-            columns.setdefault(table, set()).add(column)
+        hidden: dict[str, set[str]] = {}
+        for table, column, readable in self._conn.execute(
+            QUERIES["columns"], {"schema": self._schema}
+        ):
+            (columns if readable else hidden).setdefault(table, set()).add(column)
+        for table in sorted(_READ.keys() & hidden.keys()):
+            # A column that is not read, such as a message's content, may rightly be hidden.
+            missing = hidden[table] & _READ[table] if _READ[table] else hidden[table]
+            if missing and (_READ[table] or table not in columns):
+                raise MissingRights(f"SELECT on {self._schema}.{table} of the source")
         return columns
 
     def _probe(self) -> SourceInfo:

@@ -1,5 +1,12 @@
+-- Asked of the catalogue: the information schema leaves out what the role may not read, and what is
+-- not there would count as removed.
 -- name: columns
-SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %(schema)s
+SELECT c.relname, a.attname, has_column_privilege(c.oid, a.attnum, 'SELECT')
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_attribute AS a ON a.attrelid = c.oid
+WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND a.attnum > 0 AND NOT a.attisdropped
 
 -- name: data_version
 SELECT max(data_version) FROM sessions

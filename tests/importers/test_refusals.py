@@ -11,10 +11,12 @@ from collections.abc import Callable
 from contextlib import closing, redirect_stderr
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from exporter.cli.main import run
-from tests.archives.builder import SqliteArchive
+from tests.archives.builder import PgArchive, SqliteArchive
 from tests.archives.pipeline import Pipeline
 
 
@@ -136,3 +138,22 @@ def import_said(world: Pipeline, source: str, *flags: str) -> tuple[int, str]:
     assert "Traceback" not in said
     assert len(said.splitlines()) == 1 or code == 2
     return code, said
+
+
+def test_a_role_that_may_read_only_some_tables_erases_nothing(
+    world: Pipeline, make_database: Callable[..., str]
+) -> None:
+    url = make_database(migrated=False)
+    role = f"reader_{os.getpid()}"
+    with closing(psycopg.connect(url, autocommit=True)) as conn:
+        PgArchive(conn).add_session("a")
+        conn.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'".encode())
+        conn.execute(f"GRANT USAGE ON SCHEMA agentsview TO {role}".encode())
+        for table in ("sessions", "messages", "usage_events"):
+            conn.execute(f"GRANT SELECT ON agentsview.{table} TO {role}".encode())
+        info = conninfo_to_dict(url)
+        where = f"host={info['host']}&port={info['port']}&user={role}&password={role}"
+        code, stderr = import_said(world, f"postgresql:///{info['dbname']}?{where}")
+        conn.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+    assert code == 1
+    assert "SELECT on agentsview." in stderr
