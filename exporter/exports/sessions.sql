@@ -154,7 +154,8 @@ SELECT EXISTS (SELECT FROM session_changes WHERE revision > %(revision)s)
     OR EXISTS (SELECT FROM sessions WHERE inserted_revision > %(revision)s)
 
 -- Whether the set of a run differs from what it was at a revision: the earliest logged image of
--- each session since then against its row now.
+-- each session since then against its row now. Rows are told apart by id: another source's copy may
+-- take over without any difference.
 -- name: set_changed
 WITH earlier AS (
     SELECT DISTINCT ON (c.session_key) c.*, n.id
@@ -162,14 +163,14 @@ WITH earlier AS (
     WHERE c.revision > %(revision)s AND n.inserted_revision <= %(revision)s
     ORDER BY c.session_key, c.revision
 ), then_set AS (
-    SELECT s.session_key, s.activity_ms, s.last_activity_text FROM earlier AS s
+    SELECT s.id, s.activity_ms, s.last_activity_text FROM earlier AS s
     WHERE {eligible} AND s.activity_ms <= %(watermark_ms)s
 ), now_set AS (
-    SELECT s.session_key, s.activity_ms, s.last_activity_text
+    SELECT s.id, s.activity_ms, s.last_activity_text
     FROM earlier AS e JOIN sessions AS s USING (session_key)
     WHERE {eligible} AND s.activity_ms <= %(watermark_ms)s
     UNION ALL
-    SELECT s.session_key, s.activity_ms, s.last_activity_text FROM sessions AS s
+    SELECT s.id, s.activity_ms, s.last_activity_text FROM sessions AS s
     WHERE s.inserted_revision > %(revision)s AND {eligible}
       AND s.activity_ms <= %(watermark_ms)s
 )
@@ -191,16 +192,16 @@ WITH RECURSIVE earlier AS (
     WHERE p.inserted_revision <= %(revision)s
       AND NOT EXISTS (SELECT FROM earlier AS e WHERE e.session_key = p.session_key)
 ), then_tree AS (
-    SELECT s.session_key, s.id, s.activity_ms, s.last_activity_text FROM then_sessions AS s
+    SELECT s.id, s.activity_ms, s.last_activity_text FROM then_sessions AS s
     WHERE s.visible AND {root}
     UNION
-    SELECT s.session_key, s.id, s.activity_ms, s.last_activity_text
+    SELECT s.id, s.activity_ms, s.last_activity_text
     FROM then_tree AS t JOIN then_sessions AS s ON s.parent_session_id = t.id AND s.visible
 ), now_tree AS (
-    SELECT s.session_key, s.id, s.activity_ms, s.last_activity_text FROM sessions AS s
+    SELECT s.id, s.activity_ms, s.last_activity_text FROM sessions AS s
     WHERE s.visible AND {root}
     UNION
-    SELECT s.session_key, s.id, s.activity_ms, s.last_activity_text
+    SELECT s.id, s.activity_ms, s.last_activity_text
     FROM now_tree AS t JOIN sessions AS s ON s.parent_session_id = t.id AND s.visible
 ), then_set AS (SELECT * FROM then_tree WHERE activity_ms <= %(watermark_ms)s),
 now_set AS (SELECT * FROM now_tree WHERE activity_ms <= %(watermark_ms)s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hmac import digest
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -216,6 +217,22 @@ def test_case_57_usage_counts_and_prices_may_change(world: Pipeline) -> None:
     assert rows["e"]["peak_context_tokens"] == 77
     assert rows["e"]["model_usage"]["output_tokens"] == 3000
     assert rows["e"]["model_usage"]["cost_usd"] == 0.15
+
+
+@pytest.mark.parametrize("flags", [(), ("--include-children",)], ids=["default", "trees"])
+def test_case_57_another_source_may_take_a_session_over(
+    world: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    """Its copy has more messages, and the same id, activity and text."""
+    five(world)
+    cursor = world.cursor(*flags, "--limit", "2")
+    monkeypatch.setattr(world, "path", tmp_path / "sessions.db")
+    with world.source() as archive:
+        archive.set_metadata("database_id", "0d9f4c3e-27a5-4c55-8d3c-6f0a1b2c3d4e")
+        archive.add_session("d", ended_at="2026-03-17T10:00:00Z", message_count=9, project="kelp")
+    rows = world.rows("--cursor", cursor)
+    assert list(rows) == ["c", "d", "e"]
+    assert (rows["d"]["project"], rows["d"]["message_count"]) == ("kelp", 9)
 
 
 @pytest.mark.parametrize("end", ["2026-03-17T10:00:00.000Z", "2026-03-17T12:00:00+02:00"])
