@@ -1,14 +1,16 @@
 """What a schema cannot say of the parts that all documents share: prices and projects.
 
 Only parts that fit their schema are looked at here. A document that lacks one of the two, or has
-an empty one, has nothing wrong with it.
+an empty one, has nothing wrong with it. The rules of the rows of each surface build on these, and
+find here what they share: sums, orders, names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
-from typing import Any, Final, TypeAlias
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import combinations, pairwise
+from math import comb, fsum, isclose, nan
+from typing import Any, ClassVar, Final, TypeAlias
 
 from exporter.contracts.schema import Step
 from exporter.core.identity import identity_key
@@ -30,7 +32,18 @@ RULES: Final = {
     "fallback": "fallback lists models of the document in byte order, and is used if it lists any",
     "price_counts": "source and table_version agree with the counts and times beside them",
     "digest": "the digest is that of the price rows, where the document holds all of them",
+    "sum": "a total is the sum, or the number, of its parts, money and minutes within 1e-9",
+    "order": "rows and lists come in the order of their contract, and none twice",
+    "cost": "a computed cost is what tokens and rates make it",
+    "project_entry": "projects holds the labels of the rows and no other",
+    "model_price": "pricing.models holds the models of the rows and no other",
+    "too_many_names": "more labels or models than can be compared in bounded memory",
 }
+
+#: Labels, agents and models that are remembered to be compared with the head.
+MAX_NAMES: Final = 1 << 18
+#: Money and minutes agree within this part of what was added, and within this much.
+TOLERANCE: Final = 1e-9
 
 RATES: Final = (
     "input_cost_per_mtok",
@@ -38,6 +51,8 @@ RATES: Final = (
     "cache_write_cost_per_mtok",
     "cache_read_cost_per_mtok",
 )
+#: How many ways to tell custom rows from others are tried.
+_MOST_CHOICES: Final = 64
 #: What a cost source says: some rows were computed, some reported.
 MARKS: Final = {"computed": (True, False), "reported": (False, True), "mixed": (True, True)}
 
@@ -49,13 +64,19 @@ class HeadRules:
     this one; it counts the rows and looks at none.
     """
 
+    #: Members of the head that help with the rows, where they come first.
+    EARLY: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(self) -> None:
         self.rows = 0
         #: False once something was not looked at; what needs every row is then left out.
         self.complete = True
 
-    def use_prices(self, pricing: Object) -> None:
-        """Take the pricing of the head, where it comes before the rows."""
+    def begin(self, early: Object, *, has_arrays: bool) -> None:
+        """Take those members of `EARLY` that come before the rows and fit their schema.
+
+        ``has_arrays`` is False for what may be an NDJSON stream.
+        """
 
     def row(self, row: Object) -> Iterator[Fault]:
         """The faults of one row; every row of the document must come by here once."""
@@ -67,6 +88,13 @@ class HeadRules:
         self.rows += 1
         self.complete = False
 
+    def further_row(self, row: Object) -> Iterator[Fault]:
+        """The faults of one item of the surface's second long array, where it has one."""
+        return iter(())
+
+    def skip_further_row(self) -> None:
+        """Take note of such an item that does not fit its schema."""
+
     def head(self, head: Object) -> Iterator[Fault]:
         """The faults of the head."""
         projects = head.get("projects", {})
@@ -77,6 +105,58 @@ class HeadRules:
         if pricing := head.get("pricing"):
             for path, rule in _pricing(pricing):
                 yield ("pricing", *path), rule
+
+
+class Sum:
+    """A running sum of any length that knows how exactly a stated value must meet it."""
+
+    __slots__ = ("_lost", "_rounded", "size")
+
+    def __init__(self) -> None:
+        self._rounded = self._lost = 0.0
+        #: The sum of the amounts without their signs.
+        self.size = 0.0
+
+    def add(self, value: float) -> None:
+        """Add a term; what rounding loses is kept apart."""
+        rounded = self._rounded + value
+        if abs(self._rounded) >= abs(value):
+            self._lost += (self._rounded - rounded) + value
+        else:
+            self._lost += (value - rounded) + self._rounded
+        self._rounded = rounded
+        self.size += abs(value)
+
+    @property
+    def total(self) -> float:
+        return self._rounded + self._lost
+
+    @property
+    def slack(self) -> float:
+        """How far a stated value may lie off."""
+        return TOLERANCE * max(1.0, self.size)
+
+    def meets(self, stated: float) -> bool:
+        """Whether a stated total is this sum; never, where the sum is beyond all numbers."""
+        return abs(stated - self.total) <= self.slack
+
+
+def summed(values: Iterable[float]) -> float:
+    """The exact sum, rounded once; not a number where it is beyond all numbers."""
+    try:
+        return fsum(values)
+    except (OverflowError, ValueError):
+        return nan
+
+
+def same_amount(a: float, b: float) -> bool:
+    """Whether two amounts of money or minutes are the same."""
+    return isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+
+
+def differing(found: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """The names that only one side has, in byte order."""
+    return sorted(set(wanted).symmetric_difference(found))
 
 
 def unsorted(members: Iterable[str], *path: Step) -> Iterator[Fault]:
@@ -124,8 +204,8 @@ def _pricing(pricing: Object) -> Iterator[Fault]:
     ):
         yield ("fallback",), "fallback"
     yield from _price_counts(pricing)
-    rows = _all_rows(pricing)
-    if rows is not None and pricing["digest"] != digest_rows(rows):
+    possible = _possible_rows(pricing)
+    if possible and pricing["digest"] not in map(digest_rows, possible):
         yield ("digest",), "digest"
 
 
@@ -156,25 +236,36 @@ def _price_counts(pricing: Object) -> Iterator[Fault]:
         yield ("table_version",), "price_counts"
 
 
-def _all_rows(pricing: Object) -> list[PriceRow] | None:
-    """The price rows in force, if the document tells each of them in full; else None."""
+def _possible_rows(pricing: Object) -> list[list[PriceRow]]:
+    """What the price rows in force can be, if the document tells each of them in full.
+
+    It does not tell which of them are custom ones, so there may be several answers; none where
+    something is missing, or where the answers are too many to try.
+    """
     models: dict[str, Object] = pricing["models"]
     matched = {p["matched_pattern"]: p for p in models.values() if p["matched_pattern"] is not None}
-    if len(matched) != pricing["effective_row_count"]:
-        return None
-    embedded = {models[name]["matched_pattern"] for name in pricing["fallback"]["models"]}
     custom = pricing["custom_override_count"]
-    if custom not in (0, len(matched.keys() - embedded)):
-        return None
+    # Of several rows with a time only the newest is told.
+    is_dated = pricing["latest_row_updated_at"] is not None
+    if len(matched) != pricing["effective_row_count"] or (is_dated and len(matched) - custom != 1):
+        return []
+    embedded = {models[name]["matched_pattern"] for name in pricing["fallback"]["models"]}
+    others = sorted(matched.keys() - embedded)
+    is_clear = custom in (0, len(others))
+    if not is_clear and (len(others) > _MOST_CHOICES or comb(len(others), custom) > _MOST_CHOICES):
+        return []
+    return [
+        [_price_row(pattern, matched[pattern], pricing, chosen, embedded) for pattern in matched]
+        for chosen in combinations(others, custom)
+    ]
+
+
+def _price_row(
+    pattern: str, price: Object, pricing: Object, custom: Collection[str], embedded: set[str]
+) -> PriceRow:
+    source = RateSource.EMBEDDED if pattern in embedded else RateSource.FETCHED
     latest = pricing["latest_row_updated_at"]
-    if latest is not None and len(matched) - custom != 1:
-        return None
-    rows = []
-    for pattern, price in matched.items():
-        source = RateSource.CUSTOM if custom else RateSource.FETCHED
-        if pattern in embedded:
-            source = RateSource.EMBEDDED
-        dated = latest is not None and source is not RateSource.CUSTOM
-        rates = Rates(*(float(price[rate]) for rate in RATES))
-        rows.append(PriceRow(pattern, rates, source, parse_strict_ns(latest) if dated else None))
-    return rows
+    if pattern in custom:
+        source, latest = RateSource.CUSTOM, None
+    rates = Rates(*(float(price[rate]) for rate in RATES))
+    return PriceRow(pattern, rates, source, parse_strict_ns(latest) if latest else None)

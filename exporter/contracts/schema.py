@@ -191,27 +191,37 @@ class Checks:
         self.schema: Schema = _strict_form(surface) if strict else load(surface)
         self._row = surface.row_definition
         self._validators: dict[str | None, Draft202012Validator] = {}
+        self._fast: dict[str, Callable[[bytes], bool] | None] = {}
 
     def violations(self, name: str | None, document: Any) -> Iterator[Violation]:
         """Every rule that a value breaks of one definition; of the whole schema for None."""
         return violations(self._validator(name), document)
 
-    def fits(self, name: str, value: Any) -> bool:
-        """Whether there is a definition of that name and a value fits it."""
-        return (
-            name in self.schema.get("$defs", ())
-            and next(self.violations(name, value), None) is None
-        )
+    def fits(self, member: str, value: Any) -> bool:
+        """Whether a value fits the definition of a member of the document."""
+        node = self.schema.get("properties", {}).get(member, {})
+        name = node.get("$ref", "").removeprefix("#/$defs/")
+        return bool(name) and next(self.violations(name, value), None) is None
 
-    def row(self, text: bytes, row: Any) -> Iterator[Violation]:
-        """Every rule that a row breaks, given as its text and as the value."""
-        return iter(()) if self.is_good_row(text) else self.violations(self._row, row)
+    def row(self, text: bytes, row: Any, name: str | None = None) -> Iterator[Violation]:
+        """Every rule that a row breaks, given as its text and as the value.
+
+        ``name`` is the definition, if it is not that of a row of the surface.
+        """
+        name = name or self._row
+        fast = self._fast_check(name) if name else None
+        return iter(()) if fast and fast(text) else self.violations(name, row)
 
     @cached_property
     def is_good_row(self) -> Callable[[bytes], bool]:
         """A fast test of the text of a row; False means that `violations` must decide."""
-        found = fast_check(self.schema, self._row) if self._row else None
+        found = self._fast_check(self._row) if self._row else None
         return found or (lambda text: False)
+
+    def _fast_check(self, name: str) -> Callable[[bytes], bool] | None:
+        if name not in self._fast:
+            self._fast[name] = fast_check(self.schema, name)
+        return self._fast[name]
 
     def _validator(self, name: str | None) -> Draft202012Validator:
         if name not in self._validators:

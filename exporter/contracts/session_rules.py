@@ -7,33 +7,37 @@ again from the document itself. Only parts that fit their schema are looked at h
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from math import fsum, isclose
-from typing import Final
+from collections.abc import Collection, Iterator, Mapping
+from typing import ClassVar, Final
 
 import orjson
 
-from exporter.contracts.head_rules import MARKS, RATES, Fault, HeadRules, Object, unsorted
+from exporter.contracts.head_rules import (
+    MARKS,
+    MAX_NAMES,
+    RATES,
+    Fault,
+    HeadRules,
+    Object,
+    differing,
+    same_amount,
+    summed,
+    unsorted,
+)
 from exporter.core.pricing import cost_source
 from exporter.core.times import duration_seconds, parse_instant_ms
 
-#: The rules of this module, in words; those of the head alone are in `head_rules`.
+#: The rules of this module, in words; what surfaces share is in `head_rules`.
 RULES: Final = {
-    "sum": "a total is the sum of its parts, money within 1e-9",
     "models_are_keys": "model_usage.models lists the keys of by_model, in byte order",
     "model_is_key": "an entry of by_model repeats its key",
     "has_cost": "has_cost says that there is usage and that all of it has a price",
-    "cost": "a computed cost is what tokens and rates make it",
     "turn_count": "turn_count equals user_message_count",
     "classification": "is_automated says whether classification is automated",
     "last_activity": "a session with an end was last active at its end",
     "duration": "duration_seconds is the time from the start to the end or last activity",
-    "order": "sessions come latest activity first, then by id",
     "pricing_presence": "pricing is empty exactly when there is no session",
-    "project_entry": "projects holds the labels of the sessions and no other",
-    "model_price": "pricing.models holds the models of the sessions and no other",
     "cursor": "a cursor has two base64url parts and resumes after the last session",
-    "too_many_names": "more labels or models than can be compared in bounded memory",
 }
 
 _COUNTERS: Final = (
@@ -44,12 +48,12 @@ _COUNTERS: Final = (
     "reasoning_tokens",
 )
 _SIGNATURE_BYTES: Final = 32
-#: Labels and models that are remembered to be compared with the head.
-MAX_NAMES: Final = 1 << 18
 
 
 class SessionRules(HeadRules):
     """Looks at the sessions of one document in their order, then at its head."""
+
+    EARLY: ClassVar = frozenset({"pricing"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,8 +64,8 @@ class SessionRules(HeadRules):
         self._last: Object | None = None
         self._last_place: tuple[int, str] | None = None
 
-    def use_prices(self, pricing: Object) -> None:
-        self._prices = pricing.get("models", {})
+    def begin(self, early: Object, *, has_arrays: bool) -> None:
+        self._prices = early["pricing"].get("models", {}) if "pricing" in early else None
 
     def row(self, row: Object) -> Iterator[Fault]:
         self.rows += 1
@@ -84,7 +88,7 @@ class SessionRules(HeadRules):
             return
         yield from super().head(head)
         if self.complete:
-            for label in _differing(projects, self._labels):
+            for label in differing(projects, self._labels):
                 yield ("projects", label), "project_entry"
         if self.complete and pricing:
             for path, rule in self._models_seen(pricing["models"]):
@@ -147,7 +151,7 @@ class SessionRules(HeadRules):
 
     def _models_seen(self, models: Mapping[str, Object]) -> Iterator[Fault]:
         seen = self._computed | self._reported
-        for model in _differing(models, seen):
+        for model in differing(models, seen):
             yield ("models", model), "model_price"
         for model in sorted(seen & set(models)):
             marks = (model in self._computed, model in self._reported)
@@ -181,18 +185,10 @@ def _unequal_sums(whole: Object, parts: Collection[Object]) -> Iterator[Fault]:
     for counter in _COUNTERS:
         if whole[counter] != sum([part[counter] for part in parts]):
             yield ("model_usage", counter), "sum"
-    if not _same_money(whole["cost_usd"], fsum([part["cost_usd"] for part in parts])):
+    if not same_amount(whole["cost_usd"], summed([part["cost_usd"] for part in parts])):
         yield ("model_usage", "cost_usd"), "sum"
     if whole["has_cost"] != (bool(parts) and all([part["has_cost"] for part in parts])):
         yield ("model_usage", "has_cost"), "has_cost"
-
-
-def _differing(found: Iterable[str], wanted: set[str]) -> list[str]:
-    return sorted(wanted.symmetric_difference(found))
-
-
-def _same_money(a: float, b: float) -> bool:
-    return isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
 
 
 def _is_possible_cost(spend: Object, price: Object) -> bool:
@@ -202,10 +198,10 @@ def _is_possible_cost(spend: Object, price: Object) -> bool:
     the document: the cost lies between none and all of it.
     """
     rates = [price[rate] for rate in RATES]
-    base = fsum(spend[counter] * rate for counter, rate in zip(_COUNTERS, rates, strict=False))
+    base = summed(spend[counter] * rate for counter, rate in zip(_COUNTERS, rates, strict=False))
     ends = sorted((base / 1e6, (base + spend["reasoning_tokens"] * rates[1]) / 1e6))
     cost = spend["cost_usd"]
-    return ends[0] <= cost <= ends[1] or any(_same_money(cost, end) for end in ends)
+    return ends[0] <= cost <= ends[1] or any(same_amount(cost, end) for end in ends)
 
 
 def _base64url(text: str) -> bytes:

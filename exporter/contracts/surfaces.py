@@ -41,6 +41,9 @@ class Surface:
     #: Definitions in the schema: of one row, and of the first line of an NDJSON stream.
     row_definition: str | None = None
     meta_definition: str | None = None
+    #: A second long array of the JSON form, which an NDJSON stream leaves out, and its items.
+    further_rows: str | None = None
+    further_definition: str | None = None
     #: Definition of each closed enum, and the values that the code can write.
     enums: Mapping[str, tuple[str, ...]] | None = None
 
@@ -105,6 +108,8 @@ SURFACES: Final = (
         rows="by_session",
         row_definition="session",
         meta_definition="meta",
+        further_rows="intervals",
+        further_definition="interval",
         enums={
             "resolution": get_args(Resolution),
             "cost_source": tuple(CostSource),

@@ -13,13 +13,22 @@ from typing import IO, Any, Final, Literal, NamedTuple
 
 import orjson
 
-from exporter.contracts import documents, head_rules, session_rules, surfaces
+from exporter.contracts import (
+    activity_rules,
+    documents,
+    head_rules,
+    session_rules,
+    surfaces,
+    usage_rules,
+)
 from exporter.contracts import schema as schemas
+from exporter.contracts.activity_rules import ActivityRules
 from exporter.contracts.documents import Part, Unreadable
 from exporter.contracts.head_rules import HeadRules
 from exporter.contracts.schema import Checks, Step, Violation, pointer
 from exporter.contracts.session_rules import SessionRules
 from exporter.contracts.surfaces import Surface
+from exporter.contracts.usage_rules import UsageRules
 from exporter.errors import SourceNotRecognised
 
 Framing = Literal["json", "ndjson"]
@@ -45,9 +54,18 @@ RULES: Final = {
 #: The share of the required keys of a line that must be there for it to count as one.
 _LIKE_ENOUGH: Final = 0.5
 #: Who looks at what a schema cannot say, by surface and version; the head alone for all others.
-_FURTHER_RULES: Final[Mapping[tuple[str, int], type[HeadRules]]] = {("sessions", 1): SessionRules}
+_FURTHER_RULES: Final[Mapping[tuple[str, int], type[HeadRules]]] = {
+    ("sessions", 1): SessionRules,
+    ("usage_daily", 1): UsageRules,
+    ("activity_report", 1): ActivityRules,
+}
 #: Every rule beyond the schema, in words.
-FURTHER_RULES: Final = {**head_rules.RULES, **session_rules.RULES}
+FURTHER_RULES: Final = {
+    **head_rules.RULES,
+    **session_rules.RULES,
+    **usage_rules.RULES,
+    **activity_rules.RULES,
+}
 
 
 class Finding(NamedTuple):
@@ -85,7 +103,8 @@ class Validation:
         self.rows = 0
         self._strict = strict
         self._members: dict[str, Part] = {}
-        self._has_rows = False
+        #: The long arrays seen so far, each with how many items it has; they are not members.
+        self._arrays: dict[str, int] = {}
         self._checks: Checks | None = None
         self._rules: HeadRules | None = None
 
@@ -95,7 +114,8 @@ class Validation:
         Raises SourceNotRecognised, which shows ``name``, when no surface fits.
         """
         known = [self.surface] if self.surface else surfaces.SURFACES
-        row_members = {surface.rows for surface in known if surface.rows}
+        arrays = {name for surface in known for name in (surface.rows, surface.further_rows)}
+        row_members = {name for name in arrays if name}
         try:
             for part in documents.parts(stream, row_members):
                 if part.kind == "line" and self.framing == "json":
@@ -109,17 +129,16 @@ class Validation:
 
     def _part(self, part: Part, name: str) -> Iterator[Finding]:
         match part.kind:
-            case "member" | "rows" if part.name in self._members:
+            case "member" | "rows" if part.name in self._members or part.name in self._arrays:
                 yield Finding(part.line, (part.name,), "duplicate_key")
             case "member":
                 self._members[part.name] = part
-            case "rows" if not self._has_rows:
-                self._has_rows = True
-                self._begin(name, {*self._members, part.name})
             case "rows":
-                yield Finding(part.line, (part.name,), "duplicate_key")
+                self._arrays[part.name] = 0
+                if self._checks is None:
+                    self._begin(name, {*self._members, part.name})
             case "row":
-                yield from self._row(part, (part.name, self.rows))
+                yield from self._item(part)
             case "head":
                 yield from self._end_of_first(name)
             case "line" if not part.text:
@@ -140,9 +159,11 @@ class Validation:
             )
         self._checks = Checks(self.surface, strict=self._strict)
         self._rules = _FURTHER_RULES.get((self.surface.name, self.surface.version), HeadRules)()
-        pricing = self._member("pricing")
-        if isinstance(pricing, dict) and self._checks.fits("pricing", pricing):
-            self._rules.use_prices(pricing)
+        early = {member: self._member(member) for member in sorted(self._rules.EARLY & keys)}
+        self._rules.begin(
+            {member: value for member, value in early.items() if self._checks.fits(member, value)},
+            has_arrays=bool(self._arrays),
+        )
 
     def _recognised(self, keys: set[str]) -> Surface | None:
         """The surface that the keys are most like, in the version that the document tells."""
@@ -156,14 +177,14 @@ class Validation:
 
     def _likeness(self, surface: Surface, keys: set[str]) -> float:
         """How much of what a document, or a line, of the surface must have is there, 0 to 1."""
-        if surface.rows in keys or surface.marks <= keys:
+        if surface.rows in keys or surface.further_rows in keys or surface.marks <= keys:
             return 1.0
         return max((share for _, share in self._lines_like(surface, keys)), default=0.0)
 
     def _line_of(self, surface: Surface, keys: set[str]) -> str | None:
         """Which line of an NDJSON stream of the surface an object with these keys is."""
         likely = [name for name, share in self._lines_like(surface, keys) if share > _LIKE_ENOUGH]
-        return likely[0] if likely and not self._has_rows else None
+        return likely[0] if likely and not self._arrays else None
 
     def _lines_like(self, surface: Surface, keys: set[str]) -> Iterator[tuple[str, float]]:
         """What is missing or too much is for the schema to say, so most of the keys will do."""
@@ -180,7 +201,7 @@ class Validation:
 
     def _end_of_first(self, name: str) -> Iterator[Finding]:
         """The first value is complete: it is the document, or the first line of a stream."""
-        if self._has_rows:
+        if self._arrays:
             return
         keys = set(self._members)
         self._begin(name, keys)
@@ -196,6 +217,22 @@ class Validation:
 
     # -- its parts ------------------------------------------------------------------------------
 
+    def _item(self, part: Part) -> Iterator[Finding]:
+        """An item of a long array: a row, one of the second array, or nothing that is known."""
+        assert self._checks and self._rules and self.surface
+        index = self._arrays[part.name]
+        self._arrays[part.name] += 1
+        if part.name == self.surface.rows:
+            yield from self._row(part, (part.name, index))
+        elif part.name == self.surface.further_rows:
+            faults, item = self._row_faults(part, self.surface.further_definition)
+            if _are_harmless(faults):
+                faults += [Violation(*fault) for fault in self._rules.further_row(item)]
+            else:
+                self._rules.skip_further_row()
+            for fault in faults:
+                yield Finding(part.line, (part.name, index, *fault.path), fault.rule, index + 1)
+
     def _row(self, part: Part, path: tuple[Step, ...]) -> Iterator[Finding]:
         faults, row = self._row_faults(part)
         if any(fault.rule == "meta_once" for fault in faults):
@@ -209,15 +246,15 @@ class Validation:
         for fault in faults:
             yield Finding(part.line, path + fault.path, fault.rule, self.rows)
 
-    def _row_faults(self, part: Part) -> tuple[list[Violation], Any]:
-        """What is wrong with one row by itself, and the row."""
+    def _row_faults(self, part: Part, name: str | None = None) -> tuple[list[Violation], Any]:
+        """What is wrong with one item of a definition, a row if None, by itself; and the item."""
         assert self._checks
         row, broken = (part.parsed, "") if part.parsed is not None else _parsed(part.text)
         if broken:
             return [Violation((), broken)], None
         if self.framing == "ndjson" and isinstance(row, dict) and row.get("type") == "meta":
             return [Violation((), "meta_once")], row
-        return [*_duplicates(part.text, row), *self._checks.row(part.text, row)], row
+        return [*_duplicates(part.text, row), *self._checks.row(part.text, row, name)], row
 
     def _whole(self) -> Iterator[Finding]:
         """The head, and what it says of the rows."""
@@ -230,8 +267,9 @@ class Validation:
             head[name], broken = _parsed(part.text)
             found = [Violation((), broken)] if broken else _duplicates(part.text, head[name])
             faults += [Violation((name, *fault.path), fault.rule) for fault in found]
-        if self._has_rows and self.surface.rows:
-            head[self.surface.rows] = []
+        # What a schema wants is an array; its items had their turn. One of another surface is here
+        # as any other key that is not known.
+        head.update((name, []) for name in self._arrays)
         if not faults:
             meta = self.surface.meta_definition if self.framing == "ndjson" else None
             faults = list(self._checks.violations(meta, head))

@@ -11,10 +11,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.contracts import golden
+from tests.contracts.test_canonical_vectors import VECTORS, vector_id
 
 PAGE = (golden.ROOT / "docs/guides/consuming.md").read_text("utf-8")
 SNIPPETS = {
@@ -167,6 +169,26 @@ def test_keys_can_be_made_again(files: Path, environment: dict[str, str]) -> Non
 def test_the_digest_can_be_made_again(files: Path, environment: dict[str, str]) -> None:
     needs("jq", "sha256sum")
     assert run("digest", files, environment) == "ok\n"
+    # From the rows alone, in any order, without the program.
+    prices = files / "prices.json"
+    rows = json.loads(prices.read_bytes())["rows"]
+    assert len(rows) > 1
+    prices.write_text(json.dumps({"rows": rows[::-1]}, indent=1))
+    assert run("digest_python", files, environment) == "ok\n"
+    rows[0]["input_per_mtok"] = 2.5e-7
+    prices.write_text(json.dumps({"rows": rows}))
+    assert run("digest_python", files, environment) == "differs\n"
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=vector_id)
+def test_the_canonical_text_of_the_page_is_ours(vector: dict[str, str]) -> None:
+    """Where the names of members are ASCII, as those of price rows are."""
+    code = SNIPPETS["digest_python"][1].partition("with open(")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)  # what the page shows
+    value = json.loads(vector["input"])
+    if vector["canonical"].isascii() or vector["rule"] != "keys":
+        assert names["canonical"](value) == vector["canonical"]
 
 
 def test_every_snippet_of_the_page_is_run_here() -> None:

@@ -12,6 +12,7 @@ from tests.interop.conftest import unpriced, widened
 from tests.interop.flags import FEW, Case
 from tests.interop.origin import program
 from tests.interop.ours import Pair
+from tests.interop.test_activity_interop import COMPARED
 
 __all__ = ["unpriced", "widened"]
 
@@ -35,3 +36,48 @@ def test_no_rule_is_one_that_the_origin_breaks(
         validation, findings = look(written.stdout.encode())
         assert findings == []
         assert validation.surface and validation.surface.label == "sessions v1"
+
+
+#: Days with and without breakdowns, and windows that leave rows out.
+DAYS = (
+    ("--all", "--breakdown"),
+    ("--all", "--breakdown", "--timezone", "America/New_York"),
+    ("--all", "--breakdown", "--timezone", "Australia/Lord_Howe"),
+    ("--all",),
+    ("--since", "2026-03-02", "--until", "2026-03-06", "--breakdown"),
+    ("--until", "2026-03-04", "--breakdown"),
+    ("--all", "--breakdown", "--agent", "claude, cursor"),
+    ("--all", "--breakdown", "--agent", "copilot,codex"),
+    ("--since", "2027-01-01"),
+)
+#: One range of each kind: days, weeks, months with every bucket, zones, filters, odd bounds.
+RANGES = (*COMPARED[3:8], *COMPARED[20:31], *COMPARED[31:47:3], *COMPARED[47:])
+
+
+@pytest.mark.parametrize("prices", ["widened", "unpriced"])
+@pytest.mark.parametrize("flags", DAYS, ids=" ".join)
+def test_no_rule_of_days_is_one_that_the_origin_breaks(
+    flags: tuple[str, ...], prices: str, request: pytest.FixtureRequest
+) -> None:
+    assert_no_findings(
+        request.getfixturevalue(prices),
+        ("usage", "daily", "--json", "--offline", *flags),
+        "usage_daily v1",
+    )
+
+
+@pytest.mark.parametrize("flags", RANGES, ids=" ".join)
+def test_no_rule_of_activity_is_one_that_the_origin_breaks(
+    flags: tuple[str, ...], widened: Pair
+) -> None:
+    asked = ("activity", "report", "--json", "--offline", "--no-sync", *flags)
+    assert_no_findings(widened, asked, "activity_report v1")
+
+
+def assert_no_findings(pair: Pair, asked: tuple[str, ...], label: str) -> None:
+    for side in (pair.origin, pair.ours):
+        written = side.run(*asked)
+        assert written.exit == 0, written.stderr
+        validation, findings = look(written.stdout.encode())
+        assert findings == []
+        assert validation.surface and validation.surface.label == label
