@@ -1,10 +1,11 @@
 """The activity report at size, as ratios against a baseline measured in the same run.
 
-    python -m benchmarks.activity_report                  100,000 sessions, 2,000,000 messages
+    python -m benchmarks.activity_report                  100,000 sessions, 2,000,000 usage rows
     python -m benchmarks.activity_report --scale 0.05     the same at a twentieth of the size
 
-A month of ``activity report --json`` is held against agentsview 0.37.1 with the same 5,000
-sessions, and at full size against bare statements that read the same rows and add them up.
+A month of ``activity report --json`` as a whole process is held against agentsview 0.37.1 as a
+whole process with the same 5,000 sessions. Of a year of 100,000 it is held against bare statements
+that read the same rows, sort them and send what any answer needs; both on an open connection.
 Everything happens on an embedded server of its own in a temporary folder. Times are medians of five
 runs after one that is not counted.
 """
@@ -27,6 +28,10 @@ from exporter.db import connect, server
 from exporter.exports.activity_report import Selection, open_report
 from tests.interop.origin import Origin
 
+#: Messages of a session; every second one has usage.
+MESSAGES = 40
+#: Days on which the sessions of the large archive begin.
+DAYS = 365
 MONTH = ("--preset", "month", "--date", "2025-12-10", "--timezone", "UTC")
 DAY = ("--date", "2025-12-10", "--timezone", "UTC")
 
@@ -106,7 +111,7 @@ def full_figures(bench: Bench) -> list[Row]:
     """A month and a day of the large archive."""
     source = bench.folder / "source.db"
     sessions = bench.size(100_000)
-    big_archive(source, sessions, 20, seed=1)
+    big_archive(source, sessions, MESSAGES, days=DAYS)
     url = bench.database("full")
     bench.exporter(url, "import", "agentsview", str(source), "--quiet")
     source.unlink()
@@ -150,7 +155,7 @@ def _middle(measured: list[Cost]) -> float:
 def origin_figures(bench: Bench) -> list[Row]:
     """The same month by agentsview itself, from the archive that ours was imported from."""
     sessions = bench.size(5_000)
-    origin = filled_origin(bench.folder / "origin", sessions, 20)
+    origin = filled_origin(bench.folder / "origin", sessions, MESSAGES)
     try:
         theirs = median_of(3, lambda: origin_seconds(origin))
     finally:

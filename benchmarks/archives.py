@@ -96,9 +96,12 @@ class Plan:
         return f"{self.day}T{CLOCK[min(self.start + STEP_SECONDS * ordinal, 86_399)]}{fraction}Z"
 
 
-def big_archive(path: str | Path, sessions: int, messages_per_session: int, seed: int = 1) -> None:
+def big_archive(
+    path: str | Path, sessions: int, messages_per_session: int, seed: int = 1, days: int = DAYS
+) -> None:
     """Fill the archive at ``path`` with so many sessions of so many messages each.
 
+    They begin on any of so many days from `FIRST_DAY` on.
     A missing file is made with the layout of release 0.37.1. An archive that the program made
     keeps its own tables and indexes; its search index is left behind what is added here.
     """
@@ -108,7 +111,7 @@ def big_archive(path: str | Path, sessions: int, messages_per_session: int, seed
         db.execute("BEGIN")
         _facts(db)
         chance = random.Random(seed)
-        plans = list(_plans(chance, sessions, messages_per_session))
+        plans = list(_plans(chance, sessions, messages_per_session, days))
         _insert(db, "sessions", SESSION_COLUMNS, map(_session, plans))
         _insert(db, "messages", MESSAGE_COLUMNS, _messages(chance, plans))
         _insert(db, "usage_events", EVENT_COLUMNS, _events(plans))
@@ -178,7 +181,7 @@ def _place(number: int) -> tuple[str, str, str, str]:
     return root, "", root.rpartition("/")[2], root
 
 
-def _plans(chance: random.Random, sessions: int, messages: int) -> Iterator[Plan]:
+def _plans(chance: random.Random, sessions: int, messages: int, days: int) -> Iterator[Plan]:
     """The sessions in order of their ids, children after parents that exist."""
     roots: list[str] = []
     for number in range(sessions):
@@ -195,7 +198,7 @@ def _plans(chance: random.Random, sessions: int, messages: int) -> Iterator[Plan
             project=chance.choice(PROJECTS),
             machine=chance.choice(MACHINES),
             agent=chance.choice(AGENTS),
-            day=(FIRST_DAY + timedelta(days=chance.randrange(DAYS))).isoformat(),
+            day=(FIRST_DAY + timedelta(days=chance.randrange(days))).isoformat(),
             start=chance.randrange(60_000),
             messages=messages,
             models=tuple(chance.sample(list(MODELS), chance.choice(MODEL_COUNTS))),
@@ -299,9 +302,10 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=5_000)
     parser.add_argument("--messages", type=int, default=20, help="messages in each session")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--days", type=int, default=DAYS, help="days that they begin on")
     options = parser.parse_args()
     begun = time.perf_counter()
-    big_archive(options.path, options.sessions, options.messages, options.seed)
+    big_archive(options.path, options.sessions, options.messages, options.seed, options.days)
     seconds = time.perf_counter() - begun
     messages = options.sessions * options.messages
     print(json.dumps({"messages": messages, "seconds": round(seconds, 3)}))

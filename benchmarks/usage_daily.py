@@ -3,9 +3,12 @@
     python -m benchmarks.usage_daily                  100,000 sessions, 2,000,000 usage rows
     python -m benchmarks.usage_daily --scale 0.05     the same at a twentieth of the size
 
-``usage daily --all --json`` as a whole process is held against agentsview 0.37.1 with the same
-5,000 sessions, and at full size against one bare statement over the same rows. Everything happens
-on an embedded server of its own in a temporary folder. Times are medians of five runs after one
+``usage daily --all --json`` as a whole process, its start and connection included, is held against
+agentsview 0.37.1 as a whole process with the same 5,000 sessions (``--offline``, so that it neither
+reads transcripts nor asks for prices), and over a year of 100,000 against one bare statement that
+reads every usage row, adds up by date and model, and neither removes a duplicate nor looks at a
+session nor prices anything, on an open connection. Everything happens on an embedded server of its
+own in a temporary folder, whose memory does not count. Times are medians of five runs after one
 that is not counted.
 """
 
@@ -28,8 +31,10 @@ from tests.interop.origin import Origin
 
 #: Messages of a session; every second one has usage.
 MESSAGES = 40
+#: Days on which the sessions of the large archive begin.
+DAYS = 365
 ALL = ("usage", "daily", "--all", "--json", "--timezone", "UTC")
-#: A window of 31 dates within the 180 of the archive.
+#: A window of 31 dates within those of the archive.
 MONTH = ("--since", "2025-12-01", "--until", "2025-12-31")
 
 #: Sums by date and model, without removing a duplicate, looking at a session or pricing anything.
@@ -72,9 +77,10 @@ def against_the_origin(bench: Bench) -> list[Row]:
 def at_full_size(bench: Bench) -> list[Row]:
     sessions = bench.size(100_000)
     source = bench.folder / "full.db"
-    big_archive(source, sessions, MESSAGES)
+    big_archive(source, sessions, MESSAGES, days=DAYS)
     url = bench.database("full")
     bench.exporter(url, "import", "agentsview", str(source), "--quiet")
+    source.unlink()
     with bench.connected(url) as conn:
         row = conn.execute("SELECT count(*) FROM usage_rows").fetchone()
         rows = row[0] if row else 0

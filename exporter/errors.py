@@ -114,6 +114,31 @@ class ContractViolation(ExporterError):
         )
 
 
+class ObjectStoreError(ExporterError):
+    """The object store refused; nothing was changed, and trying again as it is will not help."""
+
+    code = "object_store_failed"
+
+    def __init__(self, place: str, problem: str, *, hint: str = "") -> None:
+        """``place`` has no credentials in it; ``problem`` is one of our own phrases."""
+        self.place = place
+        self.problem = problem
+        super().__init__(
+            f"the object store {place} cannot be used ({problem})",
+            hint=hint or "check --blob-url or EXPORTER_BLOB_URL and the store's rights",
+        )
+
+
+class ObjectStoreUnavailable(ObjectStoreError):
+    """The object store lacks room or does not answer; nothing was changed."""
+
+    code = "object_store_unavailable"
+    retryable = True
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(place, problem, hint="make it available and run the same command again")
+
+
 # --- The database ---------------------------------------------------------------------------
 
 
@@ -189,7 +214,7 @@ class MissingRights(DatabaseError):
         super().__init__(
             f"the database role lacks a right ({what})",
             sqlstate="42501",
-            hint="grant it, or connect as the role that ran 'exporter db upgrade'",
+            hint="grant it with 'exporter db grants', or connect as a role that has it",
         )
 
 
@@ -269,10 +294,10 @@ class ServerStartFailed(ExporterError):
 
     def __init__(self, problem: str, *, log: str = "") -> None:
         self.log = log
-        super().__init__(
-            f"the embedded PostgreSQL server did not start ({problem})",
-            hint=f"its log is {log}" if log else "set EXPORTER_DATABASE_URL to use another server",
-        )
+        hint = f"its log is {log}" if log else "set EXPORTER_DATABASE_URL to use another server"
+        if "No space left on device" in problem:
+            hint = "free space there and run again"
+        super().__init__(f"the embedded PostgreSQL server did not start ({problem})", hint=hint)
 
 
 # --- Runs -----------------------------------------------------------------------------------
@@ -328,7 +353,9 @@ class Interrupted(ExporterError):
 #: Connection settings that name a place and can never be a secret.
 _PUBLIC_KEYS = ("host", "hostaddr", "port", "dbname", "user", "service", "sslmode")
 _PLAIN = re.compile(r"[\w.%~+\-]*\Z", re.ASCII)
-_PLAIN_HOST = re.compile(r"[\w.%~+\-:,\[\]]*\Z", re.ASCII)
+#: Hosts with their ports; a "port" that is no number may be the password of a URL without host.
+_HOST = r"(?:[\w.%~+\-]*|\[[0-9A-Fa-f:.%\w]*\])(?::[0-9]{0,5})?"
+_PLAIN_HOST = re.compile(rf"{_HOST}(?:,{_HOST})*\Z", re.ASCII)
 _PAIR = re.compile(r"(\w+)\s*=\s*('(?:\\.|[^'\\])*'|[^\s']*)(?=\s|\Z)")
 
 

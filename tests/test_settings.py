@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import BadInput
-from exporter.settings import VARIABLES, Settings, load
+from exporter.settings import VARIABLES, Settings, given_path, load, scheme_of
 
 URL = "postgresql://me@db.example/archive"
 
@@ -82,7 +82,11 @@ def test_any_other_schema_is_refused(name: str) -> None:
     assert caught.value.name == "EXPORTER_SCHEMA"
 
 
-@pytest.mark.parametrize("value", ["-1", "1.5", "ten", "٣", "99999999999", "1e3"])
+@pytest.mark.parametrize(
+    "value",
+    ["-1", "1.5", "ten", "٣", "99999999999", "1e3", "nan", "inf", "2147483648", "1_0", "9" * 5_000],
+    ids=lambda value: value[:12],
+)
 def test_a_number_that_cannot_be_meant_is_refused(value: str) -> None:
     with pytest.raises(BadInput) as caught:
         load(None, {"EXPORTER_LOCK_TIMEOUT_MS": value})
@@ -93,6 +97,38 @@ def test_home_is_made_absolute_and_knows_the_tilde(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", "/somebody")
     assert load(None, {"EXPORTER_HOME": "~/x"}).home == Path("/somebody/x")
     assert load(None, {"EXPORTER_HOME": "x"}).home == Path.cwd() / "x"
+
+
+def test_the_largest_number_and_leading_zeros_are_accepted() -> None:
+    limits = {"EXPORTER_LOCK_TIMEOUT_MS": "2147483647", "EXPORTER_CONNECT_TIMEOUT": "0" * 50 + "7"}
+    found = load(None, limits)
+    assert (found.lock_timeout_ms, found.connect_timeout_seconds) == (2_147_483_647, 7)
+
+
+@pytest.mark.parametrize("url", ["", " ", "\t\n"])
+def test_an_empty_option_is_refused_and_does_not_fall_back(url: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(url, {"EXPORTER_DATABASE_URL": URL})
+    assert caught.value.name == "--database-url"
+
+
+def test_what_stands_before_the_scheme_is_shown_only_where_it_is_a_scheme() -> None:
+    assert scheme_of("mysql://h") == "mysql://"
+    assert scheme_of("me:hunter2@h/a?x=://") == "this"
+
+
+@pytest.mark.parametrize("home", ["~nosuchuser/x", "a\nb", "a\0b", "/x/\udcff"])
+def test_a_home_that_can_be_no_path_is_refused(home: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(None, {"EXPORTER_HOME": home})
+    assert caught.value.name == "EXPORTER_HOME"
+
+
+@pytest.mark.parametrize("path", ["", "~nosuchuser", "a\0b"])
+def test_a_path_that_cannot_be_meant_names_its_option(path: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        given_path("--rows", path)
+    assert caught.value.name == "--rows"
 
 
 def test_without_a_home_the_platforms_own_folder_is_used() -> None:

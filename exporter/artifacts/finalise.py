@@ -20,12 +20,14 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from exporter.artifacts import logs, plans, store
+from exporter.artifacts.logs import Placement
 from exporter.core import runzip
 from exporter.core.runzip import Refusal
 from exporter.db import queries
-from exporter.errors import ExporterError
+from exporter.errors import ExporterError, ObjectStoreUnavailable
 
 QUERIES = queries.load(__file__)
 
@@ -53,12 +55,13 @@ class Run:
 def finalise(
     opener: Callable[[], psycopg.Connection[Any]], plan: UUID, folder: Path,
     generation: int | None = None, *, keep_folder: bool = False,
+    placement: Placement | None = None,
 ) -> Run:  # fmt: skip
     """Store what a run left in its folder, then remove the folder; returns what was found.
 
     `generation` is that of the plan when the run began; None takes it as it is now. Raises
-    ExporterError when the plan was reset meanwhile (nothing is stored) and when the database
-    refuses three times (the plan is marked failed); the folder then stays.
+    ExporterError when the plan was reset meanwhile (nothing is stored) and when the database or
+    the object store refuses three times (the plan is marked failed); the folder then stays.
     """
     with opener() as conn:
         row = conn.execute(plans.find(conn).fill(QUERIES["generation"]), {"plan": plan}).fetchone()
@@ -66,11 +69,17 @@ def finalise(
         raise store.no_artifact(plan, "row")
     generation = row[0] if generation is None else generation
     run = read_folder(folder)
+    placement = placement or Placement()
     for attempt in range(1, TRIES + 1):
         try:
             with opener() as conn:
-                _store(conn, plan, generation, run)
+                _store(conn, plan, generation, run, placement)
             break
+        except ObjectStoreUnavailable:
+            if attempt == TRIES:
+                _give_up(opener, plan, generation)
+                raise
+            time.sleep(0.1 * 2**attempt)
         except psycopg.Error as error:
             if attempt == TRIES:
                 _give_up(opener, plan, generation)
@@ -163,14 +172,29 @@ def _files(folder: Path) -> Iterator[tuple[bytes, Path]]:
 # --- Writing --------------------------------------------------------------------------------
 
 
-def _store(conn: psycopg.Connection[Any], plan: UUID, generation: int, run: Run) -> None:
+@dataclass(slots=True)
+class _Parts:
+    """The log's columns, and what is kept beside the row."""
+
+    columns: dict[str, Any] = field(repr=False)
+    packed: bytes | None = field(repr=False, default=None)
+    originals: list[tuple[str, str, bytes | None, logs.Reference | None]] = field(
+        repr=False, default_factory=list
+    )
+    #: Objects that the row and the originals refer to.
+    objects: list[logs.Reference] = field(default_factory=list)
+
+
+def _store(
+    conn: psycopg.Connection[Any], plan: UUID, generation: int, run: Run, placement: Placement
+) -> None:
     """Everything in one transaction; nothing for a plan that was reset since the run began."""
     logs.accept_utf8(conn)
     table = plans.find(conn)
-    parts = _log_columns(_whole_log(conn, plan, run))
+    parts = _parts(conn, plan, run, placement)
     values = {
         "plan": plan, "generation": generation, "report": run.report, "snapshot": run.snapshot,
-        "overview": run.overview, **parts["columns"],
+        "overview": run.overview, **parts.columns,
     }  # fmt: skip
     with conn.transaction():
         row = conn.execute(table.fill(QUERIES["finalise"]), values).fetchone()
@@ -179,15 +203,40 @@ def _store(conn: psycopg.Connection[Any], plan: UUID, generation: int, run: Run)
                 f"STALE_RUN: plan {plan} was reset after this run began, and nothing was stored",
                 hint="remove the run's folder by hand",
             )
-        for kind, path, body in [*run.originals, *parts["originals"]]:
-            logs.keep_original(conn, plan, generation, kind, path, body)
-        if parts["packed"] is not None:
-            logs.keep_blob(conn, parts["packed"])
+        for ref in parts.objects:
+            logs.hold(conn, ref)
+        for kind, path, body, ref_or_none in parts.originals:
+            logs.keep_original(conn, plan, generation, kind, path, body, ref_or_none)
+        if parts.packed is not None:
+            logs.keep_blob(conn, parts.packed)
 
 
-def _whole_log(conn: psycopg.Connection[Any], plan: UUID, run: Run) -> bytes | None:
+def _parts(
+    conn: psycopg.Connection[Any], plan: UUID, run: Run, placement: Placement
+) -> _Parts:  # fmt: skip
+    """Decide where everything goes, and put into the object store what goes there."""
+    largest, objects = placement.largest_inside(conn), placement.objects
+    log = _whole_log(conn, plan, run, placement)
+    parts, exact = _log_parts(log, largest)
+    if parts.packed is not None and objects is not None and log is not None:
+        ref = logs.put(conn, objects, parts.packed, encoding="gzip", plain_bytes=len(log))
+        parts.packed, parts.columns["ref"] = None, Jsonb(ref)
+        parts.objects.append(ref)
+    for kind, path, body in [*run.originals, *exact]:
+        if objects is None or len(body) <= largest:
+            parts.originals.append((kind, path, body, None))
+            continue
+        ref = logs.put(conn, objects, body, encoding="identity", plain_bytes=len(body))
+        parts.originals.append((kind, path, None, ref))
+        parts.objects.append(ref)
+    return parts
+
+
+def _whole_log(
+    conn: psycopg.Connection[Any], plan: UUID, run: Run, placement: Placement
+) -> bytes | None:
     """A resumed run goes on with the log it had: the earlier part first."""
-    earlier = store.stored_log(conn, plan)
+    earlier = store.stored_log(conn, plan, placement.objects)
     before = b"" if earlier is None else b"".join(earlier)
     if run.log is None:
         return before or None
@@ -195,21 +244,25 @@ def _whole_log(conn: psycopg.Connection[Any], plan: UUID, run: Run) -> bytes | N
     return before if run.log and before.endswith(run.log) else before + run.log
 
 
-def _log_columns(log: bytes | None) -> dict[str, Any]:
-    """The columns of a log, and what goes beside the row for it."""
+def _log_parts(
+    log: bytes | None, largest: int
+) -> tuple[_Parts, list[tuple[str, str, bytes]]]:  # fmt: skip
+    """The columns of a log, packed when it is larger than `largest`, and its exact bytes if lost.
+
+    A packed log is in the table until it is put elsewhere.
+    """
     columns: dict[str, Any] = dict.fromkeys(("log", "log_bytes", "encoding", "ref"))
     if log is None:
-        return {"columns": columns, "originals": [], "packed": None}
+        return _Parts(columns), []
     columns["log_bytes"] = len(log)
-    if len(log) > logs.INLINE_MAX_BYTES:
+    if len(log) > largest:
         packed = gzip.compress(log, 6, mtime=0)
-        columns |= {"encoding": "external", "ref": logs.reference(packed, len(log))}
-        return {"columns": columns, "originals": [], "packed": packed}
+        columns |= {"encoding": "external", "ref": Jsonb(logs.reference(packed, len(log)))}
+        return _Parts(columns, packed), []
     reader = runzip.LogText()
     text = reader.feed(log) + reader.finish()
     columns |= {"log": logs.Utf8(text), "encoding": "utf8-lossy" if reader.is_lossy else "utf8"}
-    exact = [("log", "", log)] if reader.is_lossy else []
-    return {"columns": columns, "originals": exact, "packed": None}
+    return _Parts(columns), [("log", "", log)] if reader.is_lossy else []
 
 
 def _give_up(

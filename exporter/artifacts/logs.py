@@ -1,22 +1,47 @@
-"""How a raw log is stored: as text in its row, or packed in a table of ours with a reference."""
+"""Where the bytes of a plan are kept that are not in its row as they are.
+
+A raw log is text in its row, or packed (gzip) with a reference in the row; what a job replaced is
+an original. Packed logs and originals are in tables of ours, or, with a `Placement` that has an
+object store, there as far as they are large.
+
+An object is listed in the table artifact_objects, and that is committed, before it is put; the
+transaction that refers to it holds its row of that list until its end and fails when that row
+is gone. The collector removes a row and its object while it holds the same row alone, and
+asks for references after it has it. So an object that comes into use is either kept or put anew,
+however old it is and whatever was still unreferenced when the collector began.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 import psycopg
 from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
 from psycopg.types.json import Jsonb
 
+from exporter.artifacts import plans
+from exporter.artifacts.objects import ObjectDiffers, ObjectLost, Objects
 from exporter.db import queries
+from exporter.errors import ExporterError, ObjectStoreUnavailable
 
 QUERIES = queries.load(__file__)
 
 #: A log larger than this never goes into the row as text.
 INLINE_MAX_BYTES: Final = 32 * 1024 * 1024
+#: With an object store: so much of logs and originals is in the database at most, about.
+INLINE_TOTAL_MAX_BYTES: Final = 20 * 1024**3
+#: Seconds between two looks at how much that is.
+MEASURE_SECONDS: Final = 60.0
+
+Connection = psycopg.Connection[Any]
+Reference = dict[str, Any]
 
 
 class Utf8:
@@ -41,17 +66,14 @@ def accept_utf8(conn: psycopg.Connection[Any]) -> None:
     conn.adapters.register_dumper(Utf8, _Utf8Dumper)
 
 
-def reference(packed: bytes, plain_bytes: int | None) -> Jsonb:
-    """What the row says of a log that is packed elsewhere."""
+def reference(packed: bytes, plain_bytes: int | None) -> Reference:
+    """What the row says of a log that is packed in a table of ours."""
     digest = hashlib.sha256(packed).hexdigest()
-    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Jsonb(
-        {"store": "table", "key": digest, "sha256": digest, "bytes": plain_bytes,
-         "encoding": "gzip", "created_at": made}
-    )  # fmt: skip
+    made = datetime.now(UTC)
+    return _reference("table", digest, digest, plain_bytes, "gzip", made)
 
 
-def keep_blob(conn: psycopg.Connection[Any], packed: bytes) -> None:
+def keep_blob(conn: Connection, packed: bytes) -> None:
     """Store a packed log under its hash; once, however often it comes."""
     digest = hashlib.sha256(packed).digest()
     parameters = {"sha256": digest, "byte_length": len(packed), "body": packed}
@@ -59,11 +81,153 @@ def keep_blob(conn: psycopg.Connection[Any], packed: bytes) -> None:
 
 
 def keep_original(
-    conn: psycopg.Connection[Any], plan: Any, generation: int, kind: str, path: str, body: bytes
-) -> None:
-    """Keep exact bytes that the row does not hold; `path` is empty for the log itself."""
+    conn: Connection, plan: Any, generation: int, kind: str, path: str, body: Buffer | None,
+    ref: Reference | None = None,
+) -> None:  # fmt: skip
+    """Keep exact bytes that the row does not hold: themselves, or a reference to their object.
+
+    `path` is empty for the log itself.
+    """
+    if body is not None:
+        digest, size = hashlib.sha256(body).digest(), len(body)
+    else:
+        assert ref is not None
+        digest, size = bytes.fromhex(ref["sha256"]), ref["bytes"]
     parameters = {
-        "plan": plan, "generation": generation, "kind": kind, "path": path,
-        "sha256": hashlib.sha256(body).digest(), "byte_length": len(body), "body": body,
+        "plan": plan, "generation": generation, "kind": kind, "path": path, "sha256": digest,
+        "byte_length": size, "body": body, "ref": None if ref is None else Jsonb(ref),
     }  # fmt: skip
     conn.execute(QUERIES["keep_original"], parameters)
+
+
+# --- The object store -----------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Placement:
+    """What goes to the object store, if there is one: packed logs, and originals that are large.
+
+    Once the database holds about `inline_total_max_bytes` of logs and originals, all of them.
+    """
+
+    objects: Objects | None = None
+    inline_max_bytes: int | None = None
+    inline_total_max_bytes: int = INLINE_TOTAL_MAX_BYTES
+    _is_full: bool = False
+    _measured: float | None = None
+
+    def largest_inside(self, conn: Connection) -> int:
+        """The size up to which bytes stay in the database, now; -1: nothing does.
+
+        Looks at the database once in a while. Workers that look at the same time may exceed the
+        total by what they write until they look again.
+        """
+        limit = INLINE_MAX_BYTES if self.inline_max_bytes is None else self.inline_max_bytes
+        if self.objects is None:
+            return limit
+        now = time.monotonic()
+        if self._measured is None or now - self._measured >= MEASURE_SECONDS:
+            statement = plans.find(conn).fill(QUERIES["inline_bytes"])
+            row = conn.execute(statement).fetchone()
+            assert row is not None
+            self._is_full = row[0] >= self.inline_total_max_bytes
+            self._measured = now
+        return -1 if self._is_full else limit
+
+
+def put(
+    conn: Connection, objects: Objects, data: Buffer, *, encoding: str, plain_bytes: int | None
+) -> Reference:
+    """Store an object and return the reference to it. Outside a transaction.
+
+    Nothing refers to it yet: a transaction that is to do so calls `hold` with the reference.
+    """
+    digest = hashlib.sha256(data).digest()
+    parameters = {
+        "store": objects.kind, "sha256": digest, "name": digest.hex(), "byte_length": len(data),
+    }  # fmt: skip
+    row = conn.execute(QUERIES["list_object"], parameters).fetchone()
+    assert row is not None
+    key, made = row
+    objects.put(key, data)
+    return _reference(objects.kind, key, digest.hex(), plain_bytes, encoding, made)
+
+
+def hold(conn: Connection, ref: Reference) -> None:
+    """Inside a transaction that refers to an object: keep it from the collector until its end.
+
+    Raises ObjectStoreUnavailable when it was collected since it was put: put it again.
+    """
+    if conn.execute(QUERIES["hold_object"], ref).fetchone() is None:
+        raise ObjectStoreUnavailable(ref["store"], "an object was collected before it was used")
+
+
+def fault(conn: Connection, ref: Reference, objects: Objects | None) -> str | None:
+    """What is wrong with the bytes that a reference names, as a code; None: nothing."""
+    if ref["store"] == "table":
+        row = conn.execute(QUERIES["is_blob_whole"], {"key": ref["key"]}).fetchone()
+        return "LOG_UNAVAILABLE" if row is None else None if row[0] else "LOG_DIFFERS"
+    if objects is None or objects.kind != ref["store"]:
+        return "LOG_UNAVAILABLE"
+    try:
+        objects.verify(ref["key"])
+    except ObjectLost:
+        return "LOG_UNAVAILABLE"
+    except ObjectDiffers:
+        return "LOG_DIFFERS"
+    return None
+
+
+def read(ref: Reference, objects: Objects | None, what: str) -> Iterator[bytes]:
+    """The stored bytes that a reference to an object names, in chunks.
+
+    All of them are checked before this returns, and again on the way. Raises ExporterError
+    (log_unavailable) naming `what` when they are not there or not what they were.
+    """
+    if objects is None or objects.kind != ref["store"]:
+        found = "no object store is configured" if objects is None else f"not {objects.place}"
+        raise ExporterError(
+            f"log_unavailable: {what} is in an object store of the kind {ref['store']}, {found}",
+            hint="name that store with --blob-url or EXPORTER_BLOB_URL",
+        )
+    key = ref["key"]
+    for _ in _checked(objects, key, what):
+        pass
+    return _checked(objects, key, what)
+
+
+def _checked(objects: Objects, key: str, what: str) -> Iterator[bytes]:
+    try:
+        yield from objects.read(key)
+    except (ObjectLost, ObjectDiffers) as error:
+        state = "is gone" if isinstance(error, ObjectLost) else "does not hold what was stored"
+        raise ExporterError(
+            f"log_unavailable: {what} cannot be read, its object in {objects.place} {state}",
+            hint="put that store back from a backup; the plan is unchanged",
+        ) from error
+
+
+def original(conn: Connection, number: int, objects: Objects | None, plan: UUID) -> bytes | None:
+    """The bytes of a kept original wherever they are, checked; None when there is none."""
+    row = conn.execute(QUERIES["original"], {"original": number}, binary=True).fetchone()
+    if row is None:
+        return None
+    body, ref, digest = row
+    data = body if ref is None else b"".join(read(ref, objects, f"an original of plan {plan}"))
+    if hashlib.sha256(data).digest() != bytes(digest):
+        raise ExporterError(
+            f"log_unavailable: an original of plan {plan} is not what was stored",
+            hint="put the database back from a backup",
+        )
+    return bytes(data)
+
+
+def _reference(
+    store: str, key: str, digest: str, plain_bytes: int | None, encoding: str, made: datetime
+) -> Reference:  # fmt: skip
+    # Not rounded: together with the key it names one entry of the list of objects.
+    created_at = made.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return {
+        "store": store, "key": key, "sha256": digest, "bytes": plain_bytes, "encoding": encoding,
+        "created_at": created_at,
+    }  # fmt: skip

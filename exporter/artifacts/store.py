@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import random
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import psycopg
 
-from exporter.artifacts import plans
+from exporter.artifacts import logs, panel, plans
+from exporter.artifacts.objects import Objects
 from exporter.artifacts.plans import PlanTable
 from exporter.core import runzip
 from exporter.core.runzip import Buffer, Refusal
@@ -27,10 +28,6 @@ QUERIES = queries.load(__file__)
 
 Connection = psycopg.Connection[Any]
 
-#: Never in a list, a table, a log line or an error: whoever renders rows leaves these out.
-DENIED: Final = frozenset(
-    {"run_track_activity_jsonl", "run_track_activity_ref", "run_zip_snapshot", "body"}
-)
 _CHUNK = 1024 * 1024
 
 
@@ -69,12 +66,15 @@ def download(conn: Connection, plan: UUID) -> Sequence[Buffer]:
         raise unavailable(plan, refusal.code) from refusal
 
 
-def read_log(conn: Connection, plan: UUID, purpose: str) -> Iterator[bytes]:
+def read_log(
+    conn: Connection, plan: UUID, purpose: str, objects: Objects | None = None
+) -> Iterator[bytes]:
     """The exact bytes of the raw log, in chunks; the read is recorded before the first one.
 
-    Raises ExporterError when there is none, or when what is stored is not what was stored.
+    Raises ExporterError when there is none, and (log_unavailable) when what is stored is not what
+    was stored, or is in an object store that does not give it back.
     """
-    data = stored_log(conn, plan)
+    data = stored_log(conn, plan, objects)
     if data is None:
         raise no_artifact(plan, "log")
     table = plans.find(conn)
@@ -85,7 +85,9 @@ def read_log(conn: Connection, plan: UUID, purpose: str) -> Iterator[bytes]:
     return data
 
 
-def stored_log(conn: Connection, plan: UUID) -> Iterator[bytes] | None:
+def stored_log(
+    conn: Connection, plan: UUID, objects: Objects | None = None
+) -> Iterator[bytes] | None:
     """The exact bytes of the raw log for the program itself, None when the plan has none."""
     table = plans.find(conn)
     facts = conn.execute(table.fill(QUERIES["facts"]), {"plan": plan}).fetchone()
@@ -93,19 +95,24 @@ def stored_log(conn: Connection, plan: UUID) -> Iterator[bytes] | None:
         return None
     size, encoding, reference = facts[3:6]
     if reference:
+        if reference["store"] != "table":
+            return _gunzip(logs.read(reference, objects, f"the log of plan {plan}"))
         return _unpacked(conn, plan, reference)
     if encoding == "utf8-lossy":
-        return _original(conn, plan, size)
+        return _original(conn, plan, size, objects)
     with conn.cursor(binary=True) as cursor:
         row = cursor.execute(table.fill(QUERIES["log_text"]), {"plan": plan}).fetchone()
     return iter([row[0]]) if row else None
 
 
-def _original(conn: Connection, plan: UUID, size: int) -> Iterator[bytes]:
+def _original(
+    conn: Connection, plan: UUID, size: int, objects: Objects | None
+) -> Iterator[bytes]:  # fmt: skip
     row = conn.execute(QUERIES["log_original"], {"plan": plan, "bytes": size}).fetchone()
-    if row is None or hashlib.sha256(row[0]).digest() != bytes(row[1]):
+    data = logs.original(conn, row[0], objects, plan) if row else None
+    if data is None:
         raise ExporterError(f"log_unavailable: the exact log of plan {plan} is not stored")
-    return iter([row[0]])
+    return iter([data])
 
 
 def _unpacked(conn: Connection, plan: UUID, reference: dict[str, Any]) -> Iterator[bytes]:
@@ -115,15 +122,17 @@ def _unpacked(conn: Connection, plan: UUID, reference: dict[str, Any]) -> Iterat
         row = cursor.execute(QUERIES["blob"], {"sha256": digest}).fetchone()
     if row is None or hashlib.sha256(row[0]).digest() != digest:
         raise ExporterError(f"log_unavailable: the packed log of plan {plan} is not stored")
-    return _gunzip(row[0])
+    return _gunzip([row[0]])
 
 
-def _gunzip(packed: bytes) -> Iterator[bytes]:
+def _gunzip(packed: Iterable[bytes]) -> Iterator[bytes]:
+    """Unpack in bounded chunks what comes in chunks; it was checked before."""
     unpacker = zlib.decompressobj(31)
-    data = packed
-    while data and not unpacker.eof:
-        yield unpacker.decompress(data, _CHUNK)
-        data = unpacker.unconsumed_tail
+    for chunk in packed:
+        data = chunk
+        while data and not unpacker.eof:
+            yield unpacker.decompress(data, _CHUNK)
+            data = unpacker.unconsumed_tail
     yield unpacker.flush()
 
 
@@ -132,87 +141,7 @@ def _gunzip(packed: bytes) -> Iterator[bytes]:
 
 def overview(conn: Connection, plan: UUID) -> dict[str, Any]:
     """Cost and tokens of a run, per model and in total; what is not known is None, not 0."""
-    table = plans.find(conn)
-    facts = conn.execute(table.fill(QUERIES["facts"]), {"plan": plan}).fetchone()
-    if facts is None:
-        raise no_artifact(plan, "row")
-    found = _column_object(facts[7])
-    source = "column" if found is not None else None
-    is_legacy = facts[0] is None or facts[0] < 2
-    # The archive of a split row is never opened for this: what is not in the column is not there.
-    if found is None and is_legacy and facts[1]:
-        found = _member_object(conn, table, plan)
-        source = "snapshot" if found is not None else None
-    return {"plan": str(plan), "source": source, **_panel(found or {})}
-
-
-def _column_object(text: str | None) -> dict[str, runzip.Json] | None:
-    if text is None:
-        return None
-    found = runzip.parse_overview(text.encode())
-    if found is None and text.startswith('"'):
-        import json
-
-        found = runzip.parse_overview(str(json.loads(text)).encode())
-    return found
-
-
-def _member_object(
-    conn: Connection, table: PlanTable, plan: UUID
-) -> dict[str, runzip.Json] | None:  # fmt: skip
-    row = conn.execute(table.fill(QUERIES["snapshot"]), {"plan": plan}, binary=True).fetchone()
-    try:
-        archive = runzip.inspect(row[1] if row else b"")
-        if archive.overview is None:
-            return None
-        limit = archive.limits.overview_bytes
-        raw = bytearray()
-        for chunk in runzip.read_member(archive, archive.overview):
-            raw += chunk
-            if len(raw) > limit:
-                return None
-    except Refusal:
-        return None
-    return runzip.parse_overview(bytes(raw))
-
-
-def _panel(found: dict[str, Any]) -> dict[str, Any]:
-    models = found.get("models")
-    entries = models if isinstance(models, dict) else {}
-    shown = [
-        {"model": name, **_model(value)}
-        for name, value in entries.items()
-        if isinstance(value, dict)
-    ]
-    calls = sum(model["calls"] or 0 for model in shown)
-    cost, status = _cost(found.get("total_cost"), calls)
-    kinds = ("input_tokens", "output_tokens", "thinking_tokens")
-    tokens = {name: found.get(f"total_{name}") for name in kinds}
-    known = [value for value in tokens.values() if value is not None]
-    total = found.get("total_tokens")
-    return {
-        "total_cost": cost, "cost_status": status, "currency": None if cost is None else "USD",
-        "calls": calls or None, **tokens,
-        "total_tokens": total if total is not None else (sum(known) if known else None),
-        "models": shown, "has_data": bool(found),
-    }  # fmt: skip
-
-
-def _model(value: dict[str, Any]) -> dict[str, Any]:
-    calls = value.get("calls")
-    cost, status = _cost(value.get("total_cost"), calls or 0)
-    names = ("input_tokens", "output_tokens", "thinking_tokens", "total_tokens")
-    return {
-        "calls": calls, "cost": cost, "cost_status": status,
-        **{name: value.get(name) for name in names},
-    }  # fmt: skip
-
-
-def _cost(value: Any, calls: int) -> tuple[float | None, str]:
-    """Programs write 0 both for "free" and for "the provider did not say"."""
-    if value:
-        return value, "reported"
-    return None, "unknown" if calls else "none"
+    return panel.of_plan(conn, plan)
 
 
 # --- Proof ----------------------------------------------------------------------------------
@@ -227,11 +156,14 @@ class Offender:
     is_demoted: bool
 
 
-def verify(conn: Connection, sample: int | None = None) -> tuple[int, list[Offender]]:
-    """Look into split snapshots: all of them, or `sample` from a random key on.
+def verify(
+    conn: Connection, sample: int | None = None, objects: Objects | None = None
+) -> tuple[int, list[Offender]]:
+    """Look into split snapshots and packed logs: all of them, or `sample` from a random key on.
 
     Returns how many were looked at, and the offenders. One that may hold the log becomes a
-    legacy row at once, so that it is never handed out as stored.
+    legacy row at once, so that it is never handed out as stored. A log that is elsewhere is read
+    to its end.
     """
     table = plans.find(conn)
     offenders: list[Offender] = []
@@ -245,7 +177,7 @@ def verify(conn: Connection, sample: int | None = None) -> tuple[int, list[Offen
     while rows:
         for row in rows:
             seen += 1
-            offender = _look(conn, table, row)
+            offender = _look(conn, table, row, objects)
             if offender is not None:
                 offenders.append(offender)
         rows = [] if sample else _split_plans(conn, table, rows[-1][0], None)
@@ -259,7 +191,9 @@ def _split_plans(
     return conn.execute(table.fill(QUERIES["split_plans"]), parameters).fetchall()
 
 
-def _look(conn: Connection, table: PlanTable, row: tuple[Any, ...]) -> Offender | None:
+def _look(
+    conn: Connection, table: PlanTable, row: tuple[Any, ...], objects: Objects | None
+) -> Offender | None:  # fmt: skip
     plan, _, generation, is_cut, digest = row
     with conn.cursor(binary=True) as cursor:
         found = cursor.execute(table.fill(QUERIES["snapshot"]), {"plan": plan}).fetchone()
@@ -274,7 +208,11 @@ def _look(conn: Connection, table: PlanTable, row: tuple[Any, ...]) -> Offender 
         return Offender(plan, refusal.code, demoted)
     if digest is not None and bytes(digest) != actual:
         return Offender(plan, "HASH_DIFFERS", False)
-    return Offender(plan, "LOG_LENGTH_DIFFERS", False) if is_cut else None
+    if is_cut:
+        return Offender(plan, "LOG_LENGTH_DIFFERS", False)
+    facts = conn.execute(table.fill(QUERIES["facts"]), {"plan": plan}).fetchone()
+    found_fault = logs.fault(conn, facts[5], objects) if facts and facts[5] else None
+    return Offender(plan, found_fault, False) if found_fault else None
 
 
 # --- Changes --------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ SELECT convert_to(p.run_track_activity_jsonl, 'UTF8') FROM {plans} AS p WHERE p.
 
 -- The exact bytes of a log whose text is only like it.
 -- name: log_original
-SELECT body, sha256 FROM artifact_originals
+SELECT original_id FROM artifact_originals
 WHERE plan_id = %(plan)s AND kind = 'log' AND member_path = '' AND byte_length = %(bytes)s
 ORDER BY generation DESC, original_id DESC LIMIT 1
 

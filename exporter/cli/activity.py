@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import click
@@ -16,12 +14,12 @@ from exporter.cli.contract_command import (
     ContractCommand,
     schema_version_option,
     switch,
-    target,
     text,
     writer_of,
 )
 from exporter.cli.custom_prices import custom_prices_option
 from exporter.cli.options import database_option, examples
+from exporter.cli.output import target
 from exporter.errors import ContractViolation, ExporterError
 from exporter.settings import Settings
 
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from exporter.exports.activity_report import Report, Selection
 
 _AUTOMATION: Final = ("all", "interactive", "automated")
-_ZONE_FOLDER: Final = "zoneinfo/"
 #: Which rows each kind of output wants, as arguments of the export.
 _ROWS: Final[dict[str, dict[str, Any]]] = {
     "human": {"most_sessions": 5, "with_intervals": False},
@@ -130,8 +127,8 @@ def now_ns() -> int:
 def _framing(given: dict[str, Any]) -> str:
     """human, json or ndjson; the spellings must not contradict one another."""
     named = given["output_format"]
-    if given["ndjson"] and (given["json"] or named == "json"):
-        raise ExporterError("--ndjson cannot be combined with --json")
+    if given["ndjson"] and (given["json"] or named in ("json", "human")):
+        raise ExporterError("--ndjson cannot be combined with another format")
     if given["json"] and named == "ndjson":
         raise ExporterError("--json cannot be combined with --format ndjson")
     framing = "ndjson" if given["ndjson"] else "json" if given["json"] else named or "human"
@@ -142,27 +139,15 @@ def _framing(given: dict[str, Any]) -> str:
 
 def _zone(name: str) -> tuple[str, ZoneInfo]:
     """The zone of the days, and the name under which the report shows it."""
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+    from exporter.cli.zones import find_zone, system_zone
 
-    name = name or system_zone()
     try:
-        return name, ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+        zone = find_zone(name) if name else system_zone()
+    except ValueError:
         raise ExporterError(
             f"invalid timezone: {name}", hint="give an IANA name such as Europe/Lisbon or UTC"
         ) from None
-
-
-def system_zone(localtime: Path = Path("/etc/localtime")) -> str:
-    """The IANA name of the system's zone: of TZ, or of the file that is linked; UTC if unnamed."""
-    from zoneinfo import available_timezones
-
-    named = os.environ.get("TZ", "").removeprefix(":")
-    if "TZ" not in os.environ:
-        # Below the folder of the zones the path is the name.
-        named = str(localtime.resolve()).partition(_ZONE_FOLDER)[2]
-        named = named.removeprefix("posix/").removeprefix("right/")
-    return named if named in available_timezones() else "UTC"
+    return zone.key, zone
 
 
 def _range(given: dict[str, Any], zone: ZoneInfo) -> Range:

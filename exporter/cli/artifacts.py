@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterable
+import time
 from pathlib import Path
-from typing import BinaryIO
 from uuid import UUID
 
 import click
 
-from exporter.cli import render
-from exporter.cli.options import database_option, examples, json_option
+from exporter.cli import artifact_admin, artifact_objects, blob_options, render
+from exporter.cli.artifact_options import EXAMPLE_ID as _ID
+from exporter.cli.artifact_options import output_option as _output
+from exporter.cli.artifact_options import plan_argument as _plan
+from exporter.cli.artifact_options import purpose_option, require
+from exporter.cli.artifact_options import write as _write
+from exporter.cli.blob_options import blob_option, inline_option
+from exporter.cli.options import Text, Whole, database_option, examples, json_option
 from exporter.errors import BadInput, ExitCode, ExporterError
 from exporter.settings import Settings
-
-_ID = "6f1c1c0e-2f5a-4a6e-9a57-0c3d8f0f3a11"
-
-_plan = click.argument("plan", type=click.UUID, metavar="ID")
-_output = click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Where to write; default: stdout, unless it is a terminal.",
-)
 
 
 @click.group(epilog=examples(f"exporter artifacts download {_ID} -o run.zip"))
@@ -33,27 +25,55 @@ def artifacts() -> None:
     """Read and check what a run left behind."""
 
 
-@artifacts.command(epilog=examples(f"exporter artifacts download {_ID} -o run.zip"))
+@artifacts.command(
+    epilog=examples(
+        f"exporter artifacts download {_ID} -o run.zip",
+        f'exporter artifacts download {_ID} --ticket "$TICKET" -o run.zip',
+    )
+)
 @_plan
+@click.option(
+    "--file",
+    type=click.Choice(("run.zip", "030-report.html")),
+    default="run.zip",
+    show_default=True,
+    help="The snapshot, or the report.",
+)
+@click.option("--ticket", metavar="TICKET", help='Refuse unless "ticket" printed it for this file.')
+@click.option("--user", type=Text(), metavar="USER", help="Refuse unless the plan is this user's.")
 @_output
 @database_option
-def download(plan: UUID, output: Path | None, settings: Settings) -> None:
+def download(
+    plan: UUID, file: str, ticket: str | None, user: str | None, output: Path | None,
+    settings: Settings,
+) -> None:  # fmt: skip
     """Write the snapshot of plan ID as its owner may have it.
 
     Stored bytes where the log is split off; else the log is cut out on the way. What cannot be
     proven free of the log is refused, and then nothing is written.
     """
-    from exporter.artifacts import store
+    from exporter.artifacts import rows, store, tickets
     from exporter.db.connect import session
 
+    if ticket is not None:
+        tickets.check(settings.download_secret, ticket, plan, file, now=time.time())
     with session(settings) as conn:
-        _write(output, [bytes(part) for part in store.download(conn, plan)])
+        if user is not None:
+            require(conn, "SELECT", "user_id")
+            rows.require_owner(conn, plan, user)
+        if file == "run.zip":
+            require(conn, "SELECT", "run_zip_snapshot")
+            _write(output, [bytes(part) for part in store.download(conn, plan)])
+        else:
+            require(conn, "SELECT", "generated_report_html")
+            _write(output, [rows.report(conn, plan)])
 
 
 @artifacts.command(epilog=examples(f"exporter artifacts log {_ID} -o log.jsonl --purpose audit"))
 @_plan
 @_output
-@click.option("--purpose", default="", metavar="TEXT", help="Kept with the record of this read.")
+@purpose_option
+@blob_option
 @database_option
 def log(plan: UUID, output: Path | None, purpose: str, settings: Settings) -> None:
     """Write the raw log of plan ID, byte for byte. For administrators; every read is recorded."""
@@ -61,7 +81,8 @@ def log(plan: UUID, output: Path | None, purpose: str, settings: Settings) -> No
     from exporter.db.connect import session
 
     with session(settings) as conn:
-        _write(output, store.read_log(conn, plan, purpose))
+        require(conn, "SELECT", "run_track_activity_jsonl", "run_track_activity_ref")
+        _write(output, store.read_log(conn, plan, purpose, blob_options.objects(settings)))
 
 
 @artifacts.command(epilog=examples(f"exporter artifacts overview {_ID} --json"))
@@ -86,17 +107,16 @@ def overview(plan: UUID, settings: Settings, as_json: bool) -> None:
 
 
 @artifacts.command(epilog=examples("exporter artifacts verify --all", "exporter artifacts verify"))
-@click.option(
-    "--sample", type=click.IntRange(1), metavar="N", help="Look at N plans; default: 100."
-)
+@click.option("--sample", type=Whole(1), metavar="N", help="Look at N plans; default: 100.")
 @click.option("--all", "everything", is_flag=True, help="Look at every split plan.")
+@blob_option
 @database_option
 @json_option
 def verify(sample: int | None, everything: bool, settings: Settings, as_json: bool) -> int:
     """Look into split snapshots and prove that none holds the log.
 
-    One that might is demoted, so that it is not served as it is. Exits with 3 and the list when
-    something was found.
+    One that might is demoted, so that it is not served as it is. Packed logs are read to their
+    end, in the object store too. Exits with 3 and the list when something was found.
     """
     from exporter.artifacts import store
     from exporter.db.connect import session
@@ -104,7 +124,8 @@ def verify(sample: int | None, everything: bool, settings: Settings, as_json: bo
     if sample and everything:
         raise BadInput("--sample", "not together with --all", accepted="one of the two")
     with session(settings) as conn:
-        seen, offenders = store.verify(conn, None if everything else sample or 100)
+        count = None if everything else sample or 100
+        seen, offenders = store.verify(conn, count, blob_options.objects(settings))
     columns = ("plan", "reason", "demoted")
     rows: list[list[render.Cell]] = [
         [str(one.plan), one.reason, one.is_demoted] for one in offenders
@@ -124,10 +145,10 @@ def verify(sample: int | None, everything: bool, settings: Settings, as_json: bo
 @click.argument(
     "folder", metavar="RUN_DIR", type=click.Path(path_type=Path, exists=True, file_okay=False)
 )
-@click.option(
-    "--generation", type=click.IntRange(0), metavar="N", help="The plan's when the run began."
-)
+@click.option("--generation", type=Whole(0), metavar="N", help="The plan's when the run began.")
 @click.option("--keep", is_flag=True, help="Leave the folder where it is.")
+@blob_option
+@inline_option
 @database_option
 @json_option
 def finalize(
@@ -144,7 +165,10 @@ def finalize(
     from exporter.db.connect import connect, session
 
     with session(settings):
-        run = finalise(partial(connect, settings), plan, folder, generation, keep_folder=keep)
+        run = finalise(
+            partial(connect, settings), plan, folder, generation, keep_folder=keep,
+            placement=blob_options.placement(settings),
+        )  # fmt: skip
     size = None if run.snapshot is None else len(run.snapshot)
     if as_json:
         render.print_json({"plan": str(plan), "snapshot_bytes": size, "notes": run.notes})
@@ -195,28 +219,9 @@ def cutover(settings: Settings, as_json: bool) -> None:
         render.print_facts([("cutover", True)])
 
 
-def _write(output: Path | None, parts: Iterable[bytes]) -> None:
-    """To a file, which appears whole or not at all, or to stdout."""
-    if output is None:
-        if sys.stdout.isatty():
-            raise BadInput("--output", "stdout is a terminal", accepted="-o FILE")
-        _write_parts(sys.stdout.buffer, parts)
-        return
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        # For the owner only: it may be the raw log.
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            _write_parts(out, parts)
-        partial.replace(output)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _write_parts(out: BinaryIO, parts: Iterable[bytes]) -> None:
-    for part in parts:
-        out.write(part)
-
-
 def _plain(value: object) -> render.Cell:
     return value if isinstance(value, str | int | float | bool) else None
+
+
+for _command in (*artifact_admin.COMMANDS, *artifact_objects.COMMANDS):
+    artifacts.add_command(_command)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import sys
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from exporter.cli import render
-from exporter.cli.options import database_option, examples, json_option, quiet_option
+from exporter.cli import backfill_view, blob_options, render
+from exporter.cli.blob_options import blob_option, inline_option
+from exporter.cli.options import (
+    Number,
+    Whole,
+    database_option,
+    examples,
+    json_option,
+    quiet_option,
+)
 from exporter.errors import ExitCode
-from exporter.progress import Progress
 from exporter.settings import Settings
 
 if TYPE_CHECKING:
-    from exporter.jobs.job import Job, Tally
+    from exporter.jobs.job import Job
     from exporter.jobs.runner import Options, Summary
 
 #: Every job, in the order in which they run when none is named.
 JOBS = ("snapshots", "remotes")
-#: Seconds between two lines of progress where nobody watches a bar.
-INTERVAL_SECONDS = 10.0
 _MB = 1_000_000
 
 
@@ -34,29 +38,27 @@ _MB = 1_000_000
     )
 )
 @click.argument("job", required=False, type=click.Choice(JOBS))
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N rows.")
-@click.option(
-    "--batch-size", type=click.IntRange(1, 100_000), metavar="N", help="Claim N rows at most."
-)
-@click.option(
-    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes."
-)
+@click.option("--limit", type=Whole(1), metavar="N", help="Stop after N rows.")
+@click.option("--batch-size", type=Whole(1, 100_000), metavar="N", help="Claim N rows at most.")
+@click.option("--workers", type=Whole(1, 64), default=1, show_default=True, help="Processes.")
 @click.option("--dry-run", is_flag=True, help="Do everything except write; print the counts.")
+@click.option("--max-rows-per-second", type=Number(0, min_open=True), metavar="X", help="Limit.")
+@click.option("--max-mb-per-second", type=Number(0, min_open=True), metavar="X", help="Limit.")
 @click.option(
-    "--max-rows-per-second", type=click.FloatRange(0, min_open=True), metavar="X", help="Limit."
-)
-@click.option(
-    "--max-mb-per-second", type=click.FloatRange(0, min_open=True), metavar="X", help="Limit."
+    "--pause-ms",
+    type=Number(0),
+    metavar="N",
+    help="Rest N milliseconds after each row.",
 )
 @click.option(
     "--max-replication-lag",
-    type=click.FloatRange(0),
+    type=Number(0),
     metavar="S",
     help="Wait while a standby is S seconds behind.",
 )
 @click.option(
     "--share",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Number(0, 1, min_open=True),
     default=1.0,
     show_default=True,
     metavar="X",
@@ -67,16 +69,28 @@ _MB = 1_000_000
     type=click.Choice(("text", "compact")),
     default="text",
     show_default=True,
-    help="Where a log goes: text in its row, or packed in a table of ours.",
+    help="Where a log goes: text in its row, or packed in a table of ours or the object store.",
 )
+@click.option(
+    "--derive-overview",
+    is_flag=True,
+    help="Where a run left no overview, add one up from its log.",
+)
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="Keep the whole members of an archive that was cut; it stays in quarantine.",
+)
+@blob_option
+@inline_option
 @database_option
 @json_option
 @quiet_option
 def backfill(
     job: str | None, limit: int | None, batch_size: int | None, workers: int, dry_run: bool,
     max_rows_per_second: float | None, max_mb_per_second: float | None,
-    max_replication_lag: float | None, share: float, log_storage: str, settings: Settings,
-    as_json: bool, quiet: bool,
+    pause_ms: float | None, max_replication_lag: float | None, share: float, log_storage: str,
+    derive_overview: bool, salvage: bool, settings: Settings, as_json: bool, quiet: bool,
 ) -> int:  # fmt: skip
     """Run JOB (default: all, in order): snapshots takes the secret log out of run snapshots,
     remotes takes credentials out of git remotes.
@@ -89,24 +103,35 @@ def backfill(
     rate = None if max_mb_per_second is None else max_mb_per_second * _MB
     options = Options(
         limit, batch_size, workers, dry_run, max_rows_per_second, rate, share,
-        max_replication_lag,
+        max_replication_lag, (pause_ms or 0.0) / 1000,
     )  # fmt: skip
     summaries = [
-        _run(_job(name, log_storage), settings, options, as_json, quiet)
+        _run(
+            _job(name, settings, log_storage, derive_overview, salvage),
+            settings, options, as_json, quiet,
+        )
         for name in ([job] if job else JOBS)
-    ]
+    ]  # fmt: skip
     found = any(summary.tally.outcomes.get("QUARANTINED") for summary in summaries)
     return ExitCode.FINDINGS if found else ExitCode.DONE
 
 
-def _job(name: str, log_storage: str) -> Job:
+def _job(
+    name: str, settings: Settings, log_storage: str, derive_overview: bool, salvage: bool
+) -> Job:  # fmt: skip
     if name == "remotes":
         from exporter.jobs.remote_scrub import RemoteScrub
 
         return RemoteScrub()
     from exporter.jobs.snapshot_split import SnapshotSplit
 
-    return SnapshotSplit("compact" if log_storage == "compact" else "text")
+    place = blob_options.placement(settings)
+    return SnapshotSplit(
+        "compact" if log_storage == "compact" else "text", objects=place.objects,
+        inline_max_bytes=blob_options.inline_max_bytes(settings),
+        inline_total_max_bytes=place.inline_total_max_bytes,
+        salvages=salvage, derives_overview=derive_overview,
+    )  # fmt: skip
 
 
 def _run(
@@ -118,14 +143,19 @@ def _run(
     with session(settings):
         pass  # refuses a schema that is not at head
     opener = partial(connect, settings, application_name=f"exporter backfill {job.name}")
-    with render.progress(quiet=quiet or as_json) as bar, translated(settings.place):
-        summary = run(job, opener, options, _Teller(bar, as_json, quiet))
-    facts = _facts(summary, options.is_dry_run)
+    with (
+        backfill_view.watched(as_json=as_json, quiet=quiet) as view,
+        translated(settings.place),
+    ):
+        summary = run(job, opener, options, view)
+    facts = {"event": "summary", **_facts(summary, options.is_dry_run)}
     if as_json:
-        render.print_json({"event": "summary", **facts})
+        render.print_json(facts)
     else:
         outcomes = facts.pop("outcomes")
-        render.print_facts([*facts.items(), *outcomes.items()])
+        render.print_facts([*list(facts.items())[1:], *outcomes.items()])
+        # For scripts: one line, no separators of digits, the same names as in JSON.
+        sys.stdout.write(backfill_view.line({**facts, **outcomes}) + "\n")
     return summary
 
 
@@ -143,53 +173,3 @@ def _facts(summary: Summary, is_dry_run: bool) -> dict[str, Any]:
         "finished": summary.is_finished,
         "seconds": round(summary.seconds, 3),
     }
-
-
-class _Teller:
-    """Draws a bar on a terminal; elsewhere writes a line, or one JSON object, now and then."""
-
-    def __init__(self, bar: Progress, as_json: bool, quiet: bool) -> None:
-        self.bar = bar
-        self.as_json = as_json
-        self.is_silent = not as_json and (quiet or sys.stderr.isatty())
-        self.rows = self.size = self.quarantined = self.total = 0
-        self.job = self.reason = ""
-        self.started = self.told = time.monotonic()
-
-    def begin(self, job: str, total: int) -> None:
-        self.job, self.total = job, total
-        self.bar.begin(job, total)
-
-    def done(self, tally: Tally) -> None:
-        self.rows += tally.rows
-        self.size += tally.bytes_in
-        self.quarantined += tally.outcomes.get("QUARANTINED", 0)
-        self.bar.advance(tally.rows)
-        self._tell()
-
-    def waiting(self, reason: str) -> None:
-        if reason != self.reason:
-            self.bar.note(f"waiting: {reason}")
-        self.reason = reason
-        self._tell()
-
-    def _tell(self) -> None:
-        now = time.monotonic()
-        if self.is_silent or now - self.told < INTERVAL_SECONDS:
-            return
-        self.told = now
-        seconds = now - self.started
-        rate = self.rows / seconds
-        eta = max(0, self.total - self.rows) / rate if rate else None
-        facts = {
-            "event": "progress", "job": self.job, "rows": self.rows, "total": self.total,
-            "rows_per_second": round(rate, 2), "mb_per_second": round(self.size / _MB / seconds, 2),
-            "eta_seconds": None if eta is None else round(eta), "quarantined": self.quarantined,
-            "waiting": self.reason or None,
-        }  # fmt: skip
-        self.reason = ""
-        if self.as_json:
-            render.print_json(facts)
-            sys.stdout.flush()
-        else:
-            render.note(" ".join(f"{name}={value}" for name, value in facts.items() if value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from exporter.cli import render
-from exporter.cli.options import examples, json_option
+from exporter.cli.options import Whole, examples, json_option
+from exporter.cli.streams import stdin_bytes
 from exporter.errors import BadInput, ExitCode, ExporterError, SourceUnreadable
+from exporter.settings import given_path
 
 if TYPE_CHECKING:
     from exporter.contracts.compare import Change
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 _version_option = click.option(
     "--schema-version",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="N",
     help="Version of the surface.  [default: the newest]",
 )
@@ -206,7 +209,8 @@ def _changes(old: str, new: str) -> list[Change]:
 
     with _opened(old) as before, _opened(new) as after:
         for name, stream in ((old, before), (new, after)):
-            if not stream.seekable():
+            # Devices say that they can be read again, and then read otherwise.
+            if not (stream.seekable() and stat.S_ISREG(os.fstat(stream.fileno()).st_mode)):
                 raise SourceUnreadable(
                     _name(name), "it cannot be read twice", hint="save it to a file first"
                 )
@@ -320,10 +324,12 @@ def _name(file: str) -> str:
 def _opened(file: str) -> Iterator[IO[bytes]]:
     """A file to read from its start, or stdin. Raises SourceUnreadable."""
     if file == "-":
-        yield sys.stdin.buffer
+        yield stdin_bytes()
         return
+    # Only the opening: what fails later may as well be our output.
     try:
-        with Path(file).open("rb", buffering=0) as stream:
-            yield stream
+        stream = given_path("FILE", file).open("rb", buffering=0)
     except OSError as error:
         raise SourceUnreadable(file, (error.strerror or "no access").lower()) from None
+    with stream:
+        yield stream

@@ -1,4 +1,4 @@
-"""What the commands with a contract share: exit codes, switches, and where the bytes go.
+"""What the commands with a contract share: exit codes, switches, numbers and versions.
 
 Every ordinary failure of such a command is exit 1 with nothing on stdout and one ``fatal:`` line on
 stderr, wrong usage included.
@@ -6,24 +6,20 @@ stderr, wrong usage included.
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
 
 import click
 
-from exporter.errors import BadInput, ExporterError, OutputFailed
+from exporter.cli.options import Text
+from exporter.errors import BadInput, ExporterError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _TRUE: Final = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 _FALSE: Final = frozenset(("0", "f", "F", "false", "FALSE", "False"))
-_COPY_BYTES: Final = 1 << 20
 
 
 class Int64(click.ParamType[int]):
@@ -82,13 +78,14 @@ def _failures_are_ordinary() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        raise ExporterError(error.format_message()) from None
+        message = " ".join(error.format_message().split()).removesuffix(".")
+        raise ExporterError(message) from None
     except BadInput as error:
         raise ExporterError(error.message, hint=error.hint) from None
 
 
 def text(name: str, help_text: str, metavar: str = "TEXT") -> Decorator:
-    return click.option(name, default="", metavar=metavar, help=help_text)
+    return click.option(name, type=Text(), default="", metavar=metavar, help=help_text)
 
 
 def switch(name: str, help_text: str) -> Decorator:
@@ -102,65 +99,6 @@ def number(name: str, help_text: str, default: int | None = 0) -> Decorator:
 def was_given(ctx: click.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is click.core.ParameterSource.COMMANDLINE or name in ctx.meta["given_switches"]
-
-
-@contextmanager
-def target(output: str | None) -> Iterator[IO[bytes]]:
-    """Where the bytes go: all of them when the block ends well, none when it fails.
-
-    A link is followed. What is no ordinary file (a device, a pipe) is written into, not replaced.
-    """
-    if output is None or output == "-":
-        with _spooled(lambda: nullcontext(sys.stdout.buffer)) as out:
-            yield out
-        return
-    path = Path(os.path.realpath(output))
-    if not output or path.is_dir():
-        raise OutputFailed(output or "''", "it is no file name")
-    try:
-        if path.exists() and not path.is_file():
-            with _spooled(lambda: path.open("wb")) as out:
-                yield out
-        else:
-            with _beside(path) as out:
-                yield out
-    except OSError as error:
-        raise OutputFailed(output, (error.strerror or "failed").lower()) from None
-
-
-@contextmanager
-def _spooled(open_it: Callable[[], AbstractContextManager[IO[bytes]]]) -> Iterator[IO[bytes]]:
-    """Keep the bytes aside, in memory or a nameless file, until all of them are there."""
-    with tempfile.SpooledTemporaryFile(max_size=8 * _COPY_BYTES) as spool:
-        yield spool
-        spool.seek(0)
-        with open_it() as out:
-            while block := spool.read(_COPY_BYTES):
-                out.write(block)
-            out.flush()
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside the path, which takes its place, and its rights, when the block ends well."""
-    handle, beside = tempfile.mkstemp(prefix=".exporter-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb", buffering=_COPY_BYTES) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, path.stat().st_mode & 0o7777 if path.exists() else _usual_rights())
-        os.replace(beside, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(beside)
-
-
-def _usual_rights() -> int:
-    """A temporary file is private; a new one is as open as the user's mask allows."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def schema_version_option(function: Callable[..., Any]) -> Callable[..., Any]:

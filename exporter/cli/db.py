@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exporter.cli import render
-from exporter.cli.options import database_option, examples, json_option, quiet_option
+from exporter.cli.options import Text, database_option, examples, json_option, quiet_option
 from exporter.errors import BadInput, ExporterError
 from exporter.settings import Settings
 
@@ -33,9 +33,14 @@ def upgrade(revision: str, settings: Settings, as_json: bool) -> None:
     Creates the schema when it is absent. Runs that race apply everything once; a run that fails
     changes nothing.
     """
-    from exporter.db import migrate
+    from exporter.db import grants, migrate
+    from exporter.db.connect import session
 
     _print_schema(migrate.upgrade(settings, revision), as_json)
+    with session(settings, at_head=False) as conn:
+        new = grants.ungranted(conn, settings.schema)
+    if new:
+        render.note(f"no role was granted anything on {', '.join(new)}: run 'exporter db grants'")
 
 
 @db.command(epilog=examples("exporter db downgrade 0001 --yes", "exporter db downgrade base --yes"))
@@ -149,7 +154,7 @@ def _refuse_url(settings: Settings) -> None:
 
 
 def _database_facts(settings: Settings) -> dict[str, render.Cell]:
-    from exporter.db import connect
+    from exporter.db import connect, grants
 
     with connect.session(settings, at_head=False) as conn:
         version = str(connect.server_version(conn))
@@ -163,6 +168,8 @@ def _database_facts(settings: Settings) -> dict[str, render.Cell]:
         }
         if found.state == "at head":
             facts |= _adopted_facts(conn)
+            new = grants.ungranted(conn, settings.schema)
+            facts |= {"without_grants": ", ".join(new)} if new else {}
     return facts
 
 
@@ -209,3 +216,61 @@ def rebuild(settings: Settings, as_json: bool, quiet: bool) -> None:
         render.print_json(wrong)
     else:
         render.print_facts([(f"{kind.replace('_', '-')} mended", n) for kind, n in wrong.items()])
+
+
+@db.command(
+    epilog=examples(
+        "exporter db grants --reader report --operator import --admin audit > grants.sql",
+        "exporter db grants --reader report --operator import --admin audit --apply",
+    )
+)
+@click.option("--reader", type=Text(), metavar="ROLE", help="Exports: sessions, usage, activity.")
+@click.option("--operator", type=Text(), metavar="ROLE", help="Imports, prices, backfills.")
+@click.option("--admin", type=Text(), metavar="ROLE", help="Reads raw logs and kept originals.")
+@click.option("--apply", "is_applied", is_flag=True, help="Run them, in one transaction.")
+@database_option
+@json_option
+def grants(
+    reader: str | None, operator: str | None, admin: str | None, is_applied: bool,
+    settings: Settings, as_json: bool,
+) -> None:  # fmt: skip
+    """Print for psql, or apply, what three database roles may do, column by column.
+
+    The roles must exist; name one, two or three of them. One role for two purposes has the rights
+    of both. What else they were granted on these tables is taken back. Run by the owner of the
+    tables.
+    """
+    from exporter.db import grants as making
+    from exporter.db.connect import session
+
+    named = {"reader": reader, "operator": operator, "admin": admin}
+    roles = {making.Purpose(purpose): role for purpose, role in named.items() if role}
+    if not roles:
+        raise BadInput("roles", "none is named", accepted="--reader, --operator, --admin")
+    with session(settings) as conn:
+        facts = making.read_facts(conn, settings.schema, _plan_table(conn), roles)
+        text = making.script(facts)
+        count = making.apply(conn, facts) if is_applied else 0
+    for name in facts.unknown_tables:
+        render.note(f"{name} has no rule in this release: only the admin may use it")
+    for table in facts.left_out if is_applied else ():
+        render.note(f"nothing granted on {table.schema}.{table.name}: {table.owner} owns it")
+    if as_json:
+        lines = text.splitlines()
+        render.print_json({"applied": is_applied, "roles": named, "script": lines})
+    elif is_applied:
+        render.print_facts([("statements", count), *((k, v) for k, v in named.items() if v)])
+    else:
+        click.echo(text, nl=False)
+
+
+def _plan_table(conn: psycopg.Connection[Any]) -> tuple[str, str] | None:
+    """The adopted table, None where there is none now."""
+    from exporter.artifacts import plans
+
+    try:
+        table = plans.find(conn)
+    except ExporterError as error:
+        render.note(f"no grants on a plan table: {error.message}")
+        return None
+    return table.schema, table.name

@@ -12,13 +12,13 @@ from exporter.cli.contract_command import (
     number,
     schema_version_option,
     switch,
-    target,
     text,
     was_given,
     writer_of,
 )
 from exporter.cli.custom_prices import custom_prices_option
 from exporter.cli.options import database_option, examples
+from exporter.cli.output import target
 from exporter.errors import ExporterError
 from exporter.settings import Settings
 

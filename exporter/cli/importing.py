@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +10,7 @@ import click
 from exporter.cli import render
 from exporter.cli.options import database_option, examples, json_option, quiet_option
 from exporter.errors import ExitCode, SourceUnreadable
-from exporter.settings import Settings
+from exporter.settings import Settings, given_path, scheme_of
 
 if TYPE_CHECKING:
     from exporter.importers.agentsview import Summary
@@ -19,8 +18,10 @@ if TYPE_CHECKING:
 
 #: A URL, or libpq's "key=value" text; neither is ever a path, and both may hold a password.
 _LIKE_POSTGRES = re.compile(
-    r"postgres(ql)?(\+\w+)?:|\s*(host|hostaddr|port|user|dbname|password)\s*="
+    r"\s*(postgres(ql)?(\+[\w.-]*)?:|(host|hostaddr|port|user|dbname|password|service)\s*=)",
+    re.ASCII | re.IGNORECASE,
 )
+_DRIVER = re.compile(r"\s*postgres(?:ql)?(?:\+[\w.-]*)?://", re.ASCII | re.IGNORECASE)
 
 
 @click.group(
@@ -86,16 +87,17 @@ def _open_agentsview(source: str, schema: str) -> Source:
     if _LIKE_POSTGRES.match(source):
         from exporter.importers.agentsview_postgres import PostgresSource
 
-        return PostgresSource(source, schema)
+        # Any driver, in any case: the server behind it is all that counts.
+        return PostgresSource(_DRIVER.sub("postgresql://", source, count=1), schema)
     if "://" in source:
         raise SourceUnreadable(
-            source.partition("://")[0] + "://…",
+            f"{scheme_of(source)}…",
             "this scheme is not known",
             hint="name a folder, a file or a postgresql:// URL",
         )
     from exporter.importers.agentsview_sqlite import SqliteSource
 
-    return SqliteSource(Path(source).expanduser())
+    return SqliteSource(given_path("SOURCE", source))
 
 
 def _print_summary(summary: Summary) -> None:

@@ -7,7 +7,8 @@ from uuid import UUID
 import click
 
 from exporter.cli import render
-from exporter.cli.options import database_option, examples, json_option
+from exporter.cli.blob_options import blob_option, objects
+from exporter.cli.options import Text, Whole, database_option, examples, json_option
 from exporter.errors import ExitCode
 from exporter.settings import Settings
 
@@ -41,8 +42,8 @@ def status(settings: Settings, as_json: bool) -> None:
 @jobs.command(
     epilog=examples("exporter jobs quarantine", "exporter jobs quarantine ZIP_NOT_ZIP --json")
 )
-@click.argument("reason", required=False)
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, metavar="N")
+@click.argument("reason", type=Text(), required=False)
+@click.option("--limit", type=Whole(1), default=1000, show_default=True, metavar="N")
 @database_option
 @json_option
 def quarantine(reason: str | None, limit: int, settings: Settings, as_json: bool) -> int:
@@ -67,7 +68,7 @@ def quarantine(reason: str | None, limit: int, settings: Settings, as_json: bool
 
 
 @jobs.command(epilog=examples("exporter jobs retry ZIP_TRUNCATED", "exporter jobs retry RESTORED"))
-@click.argument("reason")
+@click.argument("reason", type=Text())
 @database_option
 @json_option
 def retry(reason: str, settings: Settings, as_json: bool) -> None:
@@ -85,6 +86,7 @@ def retry(reason: str, settings: Settings, as_json: bool) -> None:
 
 @jobs.command(epilog=examples("exporter jobs restore 6f1c1c0e-2f5a-4a6e-9a57-0c3d8f0f3a11"))
 @click.argument("plan", type=click.UUID, metavar="ID")
+@blob_option
 @database_option
 @json_option
 def restore(plan: UUID, settings: Settings, as_json: bool) -> None:
@@ -96,7 +98,7 @@ def restore(plan: UUID, settings: Settings, as_json: bool) -> None:
     from exporter.jobs.snapshot_split import restore as restore_snapshot
 
     with session(settings) as conn:
-        size = restore_snapshot(conn, plan)
+        size = restore_snapshot(conn, plan, objects(settings))
     if as_json:
         render.print_json({"plan": str(plan), "snapshot_bytes": size})
     else:

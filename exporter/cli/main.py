@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from exporter import __version__
+from exporter.cli import signals, streams
 from exporter.cli.options import examples
 from exporter.errors import CursorReset, ExitCode, ExporterError, Interrupted, OutputFailed
 
@@ -46,12 +46,10 @@ class Invocation:
     debug: bool = False
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where the program is, so that it unwinds as it does for SIGINT."""
-
-
-class _PipeClosed(Exception):
-    """The reader of our stdout went away, as ``head`` does: no failure of ours."""
+#: A longer message loses its middle: a value of thousands of characters helps nobody.
+_LONGEST_MESSAGE = 1_000
+#: Of any URL that has some; a path has been through pathlib and lost a slash.
+_CREDENTIALS = re.compile(r"(\w:/{1,2})[^\s/@]*:[^\s@]*@")
 
 
 class _LazyGroup(click.Group):
@@ -78,16 +76,6 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        # Before click sees them: it has fixed answers of its own to these two.
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            name = "SIGTERM" if isinstance(error, Terminated) else "SIGINT"
-            raise Interrupted(name) from error
-        except BrokenPipeError as error:
-            raise _PipeClosed from error
 
 
 def _set_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -123,21 +111,20 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line of this process and exit; ``exporter.__main__`` comes before."""
+    code = run(sys.argv[1:])
+    signals.leave_at_once()
+    sys.exit(code)
 
 
 def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit code; failures are told on stderr."""
-    signal.signal(signal.SIGTERM, _terminate)
-    _open_closed_streams()
     invocation = Invocation()
     try:
-        result = cli.main(list(args), "exporter", standalone_mode=False, obj=invocation)
+        streams.prepare()
+        signals.unwind()
+        result = _result(args, invocation)
         sys.stdout.flush()
-    except _PipeClosed:
-        _forget_stdout()
-        return ExitCode.DONE
     except (Exception, KeyboardInterrupt) as error:
         code = _report(error, debug=invocation.debug)
         _finish_stdout()
@@ -145,39 +132,52 @@ def run(args: Sequence[str]) -> int:
     return result if isinstance(result, int) else ExitCode.DONE
 
 
-def _open_closed_streams() -> None:
-    """A caller may have closed stdout or stderr; what is written there then goes nowhere."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+def _result(args: Sequence[str], invocation: Invocation) -> Any:
+    """What the command returns. Click's own ``main`` would answer signals and broken pipes."""
+    completion = "_EXPORTER_COMPLETE"
+    if completion in os.environ:
+        from click.shell_completion import shell_complete
 
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+        return shell_complete(cli, {}, "exporter", completion, os.environ[completion])
+    try:
+        with cli.make_context("exporter", list(args), obj=invocation) as ctx:
+            return cli.invoke(ctx)
+    except click.exceptions.Exit as done:
+        return done.exit_code
 
 
 def _report(error: BaseException, *, debug: bool) -> int:
-    """Tell a failure on stderr in one line (two for wrong usage) and return the exit code."""
+    """Tell a failure on stderr in one line and return the exit code.
+
+    A group without a command shows its help there instead.
+    """
     if isinstance(error, BrokenPipeError):
-        _forget_stdout()
+        streams.forget(sys.stdout)
         return ExitCode.DONE
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        streams.tell(error.format_message() + "\n")
+        return error.exit_code
     if debug and not isinstance(error, click.ClickException):
         import traceback
 
-        traceback.print_exception(error)
-    if isinstance(error, click.ClickException):
-        error.show(sys.stderr)
-        return error.exit_code
+        streams.tell("".join(traceback.format_exception(error)))
     failure = _as_ours(error)
     if isinstance(failure, CursorReset):
-        from exporter.cli.render import print_json
+        import json
 
-        print_json(failure.as_json(), sys.stderr)
+        streams.tell(json.dumps(failure.as_json(), separators=(",", ":")) + "\n")
     else:
         from exporter.cli.render import note
 
-        note(f"fatal: {failure}")
+        note(f"fatal: {_presentable(str(failure))}")
     return failure.exit_code
+
+
+def _presentable(text: str) -> str:
+    """The message without the password of a URL that came to the wrong option, and not endless."""
+    text = _CREDENTIALS.sub(r"\1***@", text)
+    half = _LONGEST_MESSAGE // 2
+    return text if len(text) <= 2 * half else f"{text[:half]} … {text[-half:]}"
 
 
 def _as_ours(error: BaseException) -> ExporterError:
@@ -185,12 +185,21 @@ def _as_ours(error: BaseException) -> ExporterError:
     match error:
         case ExporterError():
             return error
+        case click.ClickException():
+            return _wrong_usage(error)
+        case click.Abort(__context__=KeyboardInterrupt() as cause):
+            return _interrupted(cause)
         case click.Abort():
             return ExporterError("not confirmed", hint="nothing was changed")
         case KeyboardInterrupt():
-            return Interrupted("SIGTERM" if isinstance(error, Terminated) else "SIGINT")
+            return _interrupted(error)
         case OSError(filename=str() as name) if error.strerror:
             return OutputFailed(name, error.strerror.lower())
+        case FileNotFoundError() if "temporary directory" in str(error):
+            # Python's own words, without a file name; what is tried is TMPDIR, /tmp and the like.
+            return ExporterError("no temporary folder can be written", hint="set TMPDIR to one")
+        case OSError(errno=errno.EBADF):
+            return OutputFailed("the output", "stdout is closed")
         case OSError() if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
             return OutputFailed("the output", os.strerror(error.errno).lower())
         case MemoryError():
@@ -201,6 +210,20 @@ def _as_ours(error: BaseException) -> ExporterError:
         f"unexpected {type(error).__name__} in {_place(error)}",
         hint="run 'exporter --debug ...' for the trace-back; it may show private data",
     )
+
+
+def _interrupted(error: KeyboardInterrupt) -> Interrupted:
+    return Interrupted("SIGTERM" if isinstance(error, signals.Terminated) else "SIGINT")
+
+
+def _wrong_usage(error: click.ClickException) -> ExporterError:
+    """What click found wrong with the options, in our form."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    command = ctx.command_path if ctx else "exporter"
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    failure = ExporterError(message, hint=f"see '{command} --help'")
+    failure.exit_code = ExitCode(error.exit_code)
+    return failure
 
 
 def _place(error: BaseException) -> str:
@@ -218,11 +241,4 @@ def _finish_stdout() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _forget_stdout()
-
-
-def _forget_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush cannot complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+        streams.forget(sys.stdout)

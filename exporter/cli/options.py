@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, TypeVar
 
 import click
@@ -10,6 +12,42 @@ import click
 from exporter.settings import Settings, load
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class Whole(click.IntRange):
+    """A whole number in plain digits that a database column of 64 bits can hold."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        # int() takes digits of every script, and fails on thousands of them.
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", str(value)):
+            self.fail(f"{value!r} is not a whole number such as 25", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+class Number(click.FloatRange):
+    """A finite number in plain digits: NaN is in no range and yet passes every comparison."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found = float(super().convert(value, param, ctx))
+        if not (str(value).isascii() and isfinite(found)):
+            self.fail(f"{value!r} is not a number such as 2.5", param, ctx)
+        return found
+
+
+class Text(click.types.StringParamType):
+    """Text that a database can be asked for: the shell passes any bytes on."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        found = str(super().convert(value, param, ctx))
+        try:
+            found.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{found!r} is not UTF-8", param, ctx)
+        if "\0" in found:
+            self.fail("it holds a NUL", param, ctx)
+        return found
 
 
 def examples(*lines: str) -> str:

@@ -14,8 +14,9 @@ import click
 from exporter.cli import render
 from exporter.cli.custom_prices import custom_prices_option
 from exporter.cli.options import database_option, examples, json_option
+from exporter.cli.streams import stdin_bytes
 from exporter.errors import BadInput, ExporterError, SourceUnreadable
-from exporter.settings import Settings
+from exporter.settings import Settings, given_path, scheme_of
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -121,14 +122,14 @@ def _read_catalogue(name: str) -> tuple[bytes, str]:
     if name == _PACKAGE:
         return _packaged_catalogue()
     if name == "-":
-        return _whole(sys.stdin.buffer, "stdin"), "stdin"
+        return _whole(stdin_bytes(), "stdin"), "stdin"
     if "://" in name:
         raise SourceUnreadable(
-            name.partition("://")[0] + "://…",
+            f"{scheme_of(name)}…",
             "nothing is fetched over the network",
             hint=f"download {_PUBLIC_FILE} and name it, or pipe it in with -",
         )
-    path = Path(name).expanduser()
+    path = given_path("FILE", name)
     return _read_file(path), storable(str(path.absolute()))[0]
 
 
@@ -555,7 +556,7 @@ def values_of(values: Sequence[str], name: str) -> Iterator[str]:
         return iter(values)
     if len(values) > 1:
         raise BadInput(name, "- stands beside others", accepted="values, or a single - for stdin")
-    return _lines(sys.stdin.buffer, name)
+    return _lines(stdin_bytes(), name)
 
 
 def _lines(file: IO[bytes], name: str) -> Iterator[str]:
@@ -581,9 +582,9 @@ def _read_json(option: str, name: str, accepted: str) -> Any:
     import json
 
     try:
-        text = _whole(sys.stdin.buffer, name) if name == "-" else None
+        text = _whole(stdin_bytes(), name) if name == "-" else None
         if text is None:
-            text = _read_file(Path(name).expanduser())
+            text = _read_file(given_path(option, name))
         return json.loads(text.decode(), parse_int=float)
     except SourceUnreadable as error:
         raise BadInput(option, error.message, accepted=accepted) from None

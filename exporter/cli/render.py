@@ -2,6 +2,9 @@
 
 Data goes to stdout, everything else to stderr. Rich is imported only where a terminal is on the
 other side; into a pipe go plain aligned columns that ``awk`` can read.
+
+Whatever is rendered here, no denied field is (`core.denylist`): one that gets here is an error, and
+then nothing is written.
 """
 
 from __future__ import annotations
@@ -9,10 +12,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from exporter.cli.streams import tell
+from exporter.core.denylist import refuse_denied
 from exporter.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -33,11 +38,31 @@ def one_line(text: str) -> str:
 
 def print_json(value: Any, out: TextIO | None = None) -> None:
     """One JSON value on one line."""
-    (out or sys.stdout).write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+    _refuse_denied_keys(value)
+    (out or sys.stdout).write(_compact(value) + "\n")
+
+
+def print_row(fields: Mapping[str, Any]) -> None:
+    """A row of a table as one line of JSON. Raises BadInput for a denied field.
+
+    What is inside a JSON column is data, whatever its keys are called.
+    """
+    refuse_denied(fields)
+    sys.stdout.write(_compact(dict(fields)) + "\n")
+
+
+def column_text(value: Any) -> str:
+    """The value of one column as text: JSON columns as JSON, and numbers as they are stored."""
+    return value if isinstance(value, str) else _compact(value)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """A table on stdout: numbers to the right, None as "-"."""
+    refuse_denied(columns)
     texts = [[_cell(value) for value in row] for row in rows]
     right = [
         bool(rows) and all(_is_number(row[i]) or row[i] is None for row in rows)
@@ -51,6 +76,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
 
 def print_facts(facts: Sequence[tuple[str, Cell]]) -> None:
     """Names and values on stdout, one pair a line."""
+    refuse_denied(name for name, _ in facts)
     width = max((len(name) for name, _ in facts), default=0)
     for name, value in facts:
         sys.stdout.write(f"{name:<{width}}  {_cell(value)}\n")
@@ -74,7 +100,7 @@ def plain_table(
 
 def note(text: str) -> None:
     """One line for people on stderr."""
-    sys.stderr.write(one_line(text) + "\n")
+    tell(one_line(text) + "\n")
 
 
 @contextmanager
@@ -136,6 +162,17 @@ def _rich_table(
     for line in texts:
         table.add_row(*(Text(text) for text in line))
     Console().print(table)
+
+
+def _refuse_denied_keys(value: Any) -> None:
+    """Raise for a denied key anywhere in a value that is to become JSON."""
+    if isinstance(value, dict):
+        refuse_denied(str(key) for key in value)
+        for inner in value.values():
+            _refuse_denied_keys(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_denied_keys(inner)
 
 
 def _is_number(value: Cell) -> bool:

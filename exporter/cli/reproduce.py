@@ -52,11 +52,13 @@ def reproducer(database_url: str | None) -> Iterator[Reproduce]:
 def _place(database_url: str | None, folder: Path) -> Iterator[Settings]:
     from exporter.db import server
 
-    if database_url:
+    if database_url is not None:
         yield load(database_url, environ={})
         return
     try:
-        yield load(server.start(folder / "pg", _SERVER_OPTIONS), environ={})
+        server.start(folder / "pg", _SERVER_OPTIONS)
+        # Not by its URL: variables of libpq's must not lead away from it.
+        yield Settings(chosen_home=folder / "pg")
     finally:
         server.stop(folder / "pg")
 
@@ -103,13 +105,15 @@ def _outputs_of(golden: Path, settings: Settings, folder: Path) -> Mapping[str, 
 
 def _run(settings: Settings, golden: Path, *arguments: str) -> bytes:
     """What a command of ours writes to stdout, run in a folder and away from our settings."""
+    from exporter.db import connect
+
     ours = ("EXPORTER_", "PG")
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(ours) and name != "DATABASE_URL"
     }
-    environment["EXPORTER_DATABASE_URL"] = settings.database_url or ""
+    environment["EXPORTER_DATABASE_URL"] = connect.database_url(settings)
     environment["EXPORTER_SCHEMA"] = settings.schema
     command = [sys.executable, "-m", "exporter", *arguments]
     done = subprocess.run(command, env=environment, cwd=golden, capture_output=True, check=False)

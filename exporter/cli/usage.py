@@ -14,12 +14,12 @@ from exporter.cli.contract_command import (
     ContractCommand,
     schema_version_option,
     switch,
-    target,
     text,
     writer_of,
 )
 from exporter.cli.custom_prices import custom_prices_option
 from exporter.cli.options import database_option, examples
+from exporter.cli.output import target
 from exporter.errors import ExporterError
 from exporter.settings import Settings
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from exporter.core.pricing import PriceRow
+    from exporter.core.window import Window
     from exporter.exports.usage_daily import Report, Request
 
 
@@ -90,6 +91,7 @@ def daily(settings: Settings, custom_rates: Any, now: datetime, **given: Any) ->
     with session(settings) as conn, target(given["output"]) as out:
         with read_snapshot(conn):
             report = read_report(conn, request)
+        _note_request(request)
         write(report, framing, out, given)
         if chart_format:
             from exporter.cli import usage_chart
@@ -138,7 +140,12 @@ def statusline(settings: Settings, custom_rates: Any, now: datetime, **given: An
 
 def _moment(text: str | None) -> datetime:
     """The present moment, or the one that a test put in its place."""
-    return datetime.now(UTC) if text is None else datetime.fromisoformat(text)
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise ExporterError("--now: it is no time such as 2026-03-04T09:30:00Z") from None
 
 
 def _framing(given: dict[str, Any]) -> str:
@@ -255,6 +262,26 @@ def _write(report: Report, framing: str, out: IO[bytes], given: dict[str, Any]) 
         if check:
             check.row(line)
         out.write(line + b"\n")
+
+
+def _note_request(request: Request) -> None:
+    """Tell a person which dates are meant, and which names hold blanks; programs hear nothing."""
+    if not sys.stderr.isatty():
+        return
+    from exporter.cli.render import note
+
+    note(f"window: {_dates(request.window)} ({request.zone})")
+    padded = [name for name in request.agents or () if name != name.strip()]
+    if padded:
+        names = ", ".join(f'"{name}"' for name in padded)
+        note(f"note: blanks around a name in --agent are part of it: {names}")
+
+
+def _dates(window: Window) -> str:
+    first, last = window
+    if first and last:
+        return f"{first} to {last}"
+    return f"since {first}" if first else f"until {last}" if last else "all dates"
 
 
 def _note_missing(report: Report, agents: str) -> None:

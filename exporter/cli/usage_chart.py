@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Iterator
+from datetime import date, timedelta
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from exporter.cli.render import one_line
-from exporter.cli.usage_view import money
 
 if TYPE_CHECKING:
     from exporter.exports.usage_daily import Report
@@ -20,6 +20,9 @@ _COLOURS: Final = (
 )
 _OTHERS: Final = "#b8b8b8"
 _NAME_LENGTH: Final = 32
+#: Spans of so many days have dates of their own below the bars, longer ones have months or years.
+_MOST_DAYS_BY_DATE: Final = 100
+_MOST_DATES: Final = 13
 
 
 def draw(report: Report, zone: str, out: IO[bytes], file_format: str) -> None:
@@ -52,36 +55,39 @@ def _date(text: str) -> date | None:
 
 def _draw_bars(axes: Any, days: list[tuple[date, dict[str, Any]]]) -> None:
     """The dearest model at the bottom; what was refunded hangs below the line."""
-    costs: dict[str, dict[date, float]] = {}
-    for found, day in days:
-        for model in day["modelBreakdowns"]:
-            costs.setdefault(model["modelName"], {})[found] = float(model["cost"])
-    named = sorted(costs, key=lambda name: (-sum(costs[name].values()), name))
-    named = [name for name in named if any(costs[name].values())]
-    stacks = [
-        (_short(name), costs[name], _COLOURS[i]) for i, name in enumerate(named[:_MOST_MODELS])
-    ]
-    others = named[_MOST_MODELS:]
-    if others:
-        rest = {found: sum(costs[name].get(found, 0.0) for name in others) for found, _ in days}
-        stacks.append((f"{len(others)} more", rest, _OTHERS))
-    tops, bottoms = dict.fromkeys(dict(days), 0.0), dict.fromkeys(dict(days), 0.0)
-    for name, by_day, colour in stacks:
-        heights = [by_day.get(found, 0.0) for found, _ in days]
-        from_ = [
-            (tops if height >= 0 else bottoms)[found]
-            for height, (found, _) in zip(heights, days, strict=True)
-        ]
+    dates = [found for found, _ in days]
+    is_long = bool(days) and (dates[-1] - dates[0]).days >= _MOST_DAYS_BY_DATE
+    # A day of a long span would be thinner than what is seen.
+    shape = {"width": 1.0, "linewidth": 0.8} if is_long else {"width": 0.85, "linewidth": 0.0}
+    tops, bottoms = [0.0] * len(days), [0.0] * len(days)
+    for name, heights, colour in _stacks(days):
+        seen = [(at, height) for at, height in enumerate(heights) if height]
         axes.bar(
-            [found for found, _ in days],
-            heights,
-            0.85 if len(days) <= 100 else 1.0,
-            from_,
+            [dates[at] for at, _ in seen],
+            [height for _, height in seen],
+            bottom=[(tops if height > 0 else bottoms)[at] for at, height in seen],
             color=colour,
-            label=name,
+            edgecolor=colour,
+            label=f"{name}  {_dollars(sum(heights), 2)}",
+            **shape,
         )
-        for height, (found, _) in zip(heights, days, strict=True):
-            (tops if height >= 0 else bottoms)[found] += height
+        for at, height in seen:
+            (tops if height > 0 else bottoms)[at] += height
+
+
+def _stacks(days: list[tuple[date, dict[str, Any]]]) -> Iterator[tuple[str, list[float], str]]:
+    """Name, cost on each day and colour of what is drawn, the dearest first."""
+    costs: dict[str, list[float]] = {}
+    for at, (_, day) in enumerate(days):
+        for model in day["modelBreakdowns"]:
+            costs.setdefault(model["modelName"], [0.0] * len(days))[at] = float(model["cost"])
+    named = sorted(costs, key=lambda name: (-sum(costs[name]), name))
+    named = [name for name in named if any(costs[name])]
+    for name, colour in zip(named, _COLOURS, strict=False):
+        yield _short(name), costs[name], colour
+    if others := named[_MOST_MODELS:]:
+        rest = [sum(column) for column in zip(*(costs[name] for name in others), strict=True)]
+        yield f"{len(others)} more models", rest, _OTHERS
 
 
 def _short(name: str) -> str:
@@ -92,27 +98,83 @@ def _short(name: str) -> str:
 
 
 def _label(axes: Any, days: list[tuple[date, dict[str, Any]]], report: Report, zone: str) -> None:
-    from matplotlib import dates
-    from matplotlib.ticker import FuncFormatter
-
-    span = f", {days[0][0]} to {days[-1][0]}" if days else ""
-    axes.set_title(f"Cost per day{span} ({zone})", loc="left", fontweight="bold")
-    total = money(report.totals["totalCost"]).replace("$", r"\$")
-    sessions = f"{report.session_counts['total']:,} sessions"
-    axes.set_title(f"{total}, {sessions}", loc="right", fontsize="medium", color="#555555")
+    first, last = (days[0][0], days[-1][0]) if days else (None, None)
+    span = f", {first} to {last}" if first != last else f", {first}" if first else ""
+    axes.set_title(f"Cost per day{span} ({zone})", loc="left", fontweight="bold", pad=24)
+    axes.text(0, 1.025, _sums(days, report), transform=axes.transAxes, color="#555555")
     axes.set_ylabel("US dollars per day")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"\\${value:,.10g}"))
     axes.grid(axis="y", color="#dddddd")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if not days:
+    handles, names = axes.get_legend_handles_labels()
+    if not handles:
         axes.set_xticks([])
+        axes.set_yticks([])
         axes.text(0.5, 0.5, "nothing was spent", transform=axes.transAxes, ha="center")
         return
+    _mark_dollars(axes)
+    _mark_dates(axes, [found for found, _ in days])
+    # From the top down, as the bars are stacked.
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
+    axes.legend(handles[::-1], names[::-1], fontsize="small", **beside)
+
+
+def _dollars(value: float, decimals: int) -> str:
+    """An amount with grouped digits; the dollar sign does not begin mathematics."""
+    if 0 < value < 0.005 and decimals == 2:
+        return r"<\$0.01"
+    return f"{'-' if value < 0 else ''}\\${abs(value):,.{decimals}f}"
+
+
+def _sums(days: list[tuple[date, dict[str, Any]]], report: Report) -> str:
+    """What the bars add up to, and how many models they do not show."""
+    sessions = report.session_counts["total"]
+    parts = [_dollars(float(report.totals["totalCost"]), 2)]
+    parts.append(f"{sessions:,} session{'s' * (sessions != 1)}")
+    costs = [model for _, day in days for model in day["modelBreakdowns"]]
+    free = {m["modelName"] for m in costs} - {m["modelName"] for m in costs if m["cost"]}
+    if free:
+        parts.append(f"{len(free)} model{'s' * (len(free) > 1)} without cost")
+    return ", ".join(parts)
+
+
+def _mark_dollars(axes: Any) -> None:
+    """Grid lines with as many decimals as the closest two need, the same for all."""
+    from matplotlib.ticker import FuncFormatter
+
+    marks = axes.get_yticks()
+    step = marks[1] - marks[0]
+    decimals = next((n for n in range(9) if abs(round(step, n) - step) < step / 100), 9)
+    decimals = 2 if decimals == 1 else decimals
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _dollars(value, decimals)))
+    if axes.get_ylim()[0] < 0:
+        axes.axhline(0, color="#333333", linewidth=0.8)
+
+
+def _mark_dates(axes: Any, found: list[date]) -> None:
+    """Dates below their bars, counted from the first, or months and years in a long span."""
+    from matplotlib import dates
+
     # Its calls are not typed.
-    date_marks: Any = dates
-    locator = date_marks.AutoDateLocator(minticks=2)
+    in_time: Any = dates
+    span = (found[-1] - found[0]).days + 1
+    axes.set_xlim(in_time.date2num(found[0]) - 0.7, in_time.date2num(found[-1]) + 0.7)
+    if span <= _MOST_DAYS_BY_DATE:
+        step = next(n for n in (1, 2, 7, 14) if span <= n * _MOST_DATES)
+        shown = [found[0] + timedelta(days=n) for n in range(0, span, step)]
+        axes.set_xticks(shown, [_named(day, before) for day, before in _pairs(shown)])
+        return
+    locator = in_time.AutoDateLocator(minticks=3)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(date_marks.ConciseDateFormatter(locator))
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
+    axes.xaxis.set_major_formatter(in_time.ConciseDateFormatter(locator, show_offset=False))
+
+
+def _pairs(shown: list[date]) -> Iterator[tuple[date, date | None]]:
+    """Each date and the one before it."""
+    return zip(shown, (None, *shown), strict=False)
+
+
+def _named(day: date, before: date | None) -> str:
+    """Day and month, and the year where one begins."""
+    year = "" if before is not None and before.year == day.year else f"\n{day.year}"
+    return f"{day.day} {day:%b}{year}"

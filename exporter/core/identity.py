@@ -15,7 +15,7 @@ Functions that take rows take any iterable, read it once and keep one result per
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from exporter.core.remotes import (
     clean_path,
@@ -23,9 +23,15 @@ from exporter.core.remotes import (
     normalize_remote,
     readable_text,
     storage_form,
-    utf8_bytes,
 )
-from exporter.core.text import trim
+from exporter.core.resolution import (
+    UNKNOWN,
+    Identity,
+    KeySource,
+    ProjectResolution,
+    Resolution,
+)
+from exporter.core.text import trim, utf8_bytes
 
 __all__ = [
     "Identity",
@@ -52,35 +58,7 @@ __all__ = [
     "session_identity",
 ]
 
-KeySource: TypeAlias = Literal["git_remote", "root_path"]
-Resolution: TypeAlias = Literal["resolved", "unknown", "ambiguous"]
-
 _WORKTREES_SUFFIX: Final = ".worktrees"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What identifies a project: a remote everywhere, or a root path on its own machine."""
-
-    #: ``sha256:`` and 64 hexadecimal digits.
-    key: str
-    key_source: KeySource
-    #: Readable text; the key was made of the bytes, which need not be UTF-8.
-    normalized_remote: str | None = field(default=None, repr=False)
-    root_path: str | None = field(default=None, repr=False)
-    #: The same path on another machine has the same key and may be another project.
-    machine_local: bool = False
-
-    def as_wire(self) -> dict[str, str | bool]:
-        """Return the fields that an export shows, in their order."""
-        wire: dict[str, str | bool] = {"key": self.key, "key_source": self.key_source}
-        if self.normalized_remote is not None:
-            wire["normalized_remote"] = self.normalized_remote
-        if self.root_path is not None:
-            wire["root_path"] = self.root_path
-        if self.machine_local:
-            wire["machine_local"] = True
-        return wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,32 +98,6 @@ class WorktreeMapping:
     layout: str
     project: str
     enabled: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectResolution:
-    """What a project label stands for."""
-
-    #: ``resolved`` has an identity; ``unknown`` found none; ``ambiguous`` found several.
-    resolution: Resolution
-    identity: Identity | None = None
-
-    def including(self, found: Identity | None) -> "ProjectResolution":
-        """Return the resolution after one more identity was found for the label."""
-        if found is None or self.resolution == "ambiguous":
-            return self
-        if self.identity is None:
-            return ProjectResolution("resolved", found)
-        return self if self.identity.key == found.key else _AMBIGUOUS
-
-    def as_wire(self) -> dict[str, object]:
-        """Return the entry that an export shows, its fields in their order."""
-        identity = None if self.identity is None else self.identity.as_wire()
-        return {"resolution": self.resolution, "identity": identity}
-
-
-_UNKNOWN: Final = ProjectResolution("unknown")
-_AMBIGUOUS: Final = ProjectResolution("ambiguous")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +181,9 @@ def resolve_projects(
     Every label appears, `unknown` if no observation is usable, and so does every label that has
     an observation here without having been asked for. The order of the rows has no effect.
     """
-    projects = dict.fromkeys(labels, _UNKNOWN)
+    projects = dict.fromkeys(labels, UNKNOWN)
     for row in observations:
-        known = projects.get(row.project, _UNKNOWN)
+        known = projects.get(row.project, UNKNOWN)
         if known.resolution != "ambiguous":
             found = derive_identity(row.root_path, row.git_remote, row.worktree_root_path)
             known = known.including(found)

@@ -15,14 +15,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import blake2b
-from itertools import pairwise
-from operator import itemgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from itertools import count, pairwise
+from operator import itemgetter, lt
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from exporter.core.identity import session_directory
+from exporter.core.remotes import hide_credentials
 from exporter.core.text import storable
 from exporter.core.times import (
     duration_seconds,
+    full_text,
     parse_instant_ms,
     parse_strict_ns,
     seconds_text,
@@ -33,6 +35,8 @@ from exporter.core.tokens import MOST_TOKENS, clamp_event, dedup_key, read_token
 #: Longest identifier and label kept, in UTF-8 bytes; longer ones do not fit an index entry.
 MAX_ID_BYTES: Final = 512
 MAX_LABEL_BYTES: Final = 1024
+#: Longest other text kept, such as a path, in UTF-8 bytes.
+MAX_TEXT_BYTES: Final = 16_384
 #: A silence longer than this ends the active time that a message began.
 ACTIVE_GAP_NS: Final = 300 * 1_000_000_000
 
@@ -45,6 +49,8 @@ _INT32_MAX: Final = (1 << 31) - 1
 _FIRST_NS: Final = -62_135_596_800 * 1_000_000_000
 _LAST_NS: Final = 253_402_300_800 * 1_000_000_000 - 1
 _NULL: Final = "\\N"
+_NUL: Final = "\0"
+_REPLACEMENT: Final = "\ufffd"
 _NO_STRETCH: Final = f"{_NULL}\t{_NULL}"
 #: Longest RFC 3339 text in UTC that says no more than milliseconds.
 _WHOLE_MS_LENGTH: Final = 24
@@ -89,7 +95,8 @@ class SourceMessage(NamedTuple):
     """What an archive needs to know of one message; its words are never read."""
 
     session_id: str
-    ordinal: int
+    #: None where the source holds no whole number.
+    ordinal: int | None
     role: str
     timestamp: str | None
     is_system: bool
@@ -104,7 +111,7 @@ class SourceEvent(NamedTuple):
     """One usage event. ``cost`` is in dollars, exact; ``event_id`` is the source's row id."""
 
     session_id: str
-    event_id: int
+    event_id: int | None
     ordinal: int | None
     source: str
     model: str
@@ -232,6 +239,31 @@ def row_uuid(text: str) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def fits(text: str, most: int) -> bool:
+    """Whether text has at most this many bytes of UTF-8."""
+    return len(text) <= most // 4 or len(text.encode()) <= most
+
+
+def public_session(session: SourceSession, repairs: Repairs) -> SourceSession:
+    """The session without anything in its texts that looks like a credential; counts what went.
+
+    Raises `Refused` for a session whose texts cannot be kept as they are, among them an id that
+    looks like a credential: others refer to it, and two could become one.
+    """
+    _check_identifiers(session)
+    texts = "\n".join([value for value in session if type(value) is str])
+    if hide_credentials(texts) == texts:
+        return session
+    hidden = SourceSession(
+        *(hide_credentials(value) if type(value) is str else value for value in session)  # type: ignore[arg-type]
+    )
+    if hidden.id != session.id:
+        raise Refused("id_credential")
+    if hidden != session:
+        repairs.add("credential")
+    return hidden
+
+
 def session_rows(
     session: SourceSession,
     messages: Sequence[SourceMessage],
@@ -242,10 +274,12 @@ def session_rows(
     """Work out every archive row of one session.
 
     ``messages`` are in ordinal order; ``model_id`` gives the archive's number of a model name.
-    Values that had to be bent to a rule are counted in ``repairs``. Raises `Refused` for a session
-    whose identifier or labels cannot be kept as they are.
+    Messages without an ordinal of their own get one (`_numbered`), and values that had to be bent
+    to a rule are counted in ``repairs``. Raises `Refused` for a session whose identifier or labels
+    cannot be kept as they are.
     """
     _check_identifiers(session)
+    messages = _numbered(messages, repairs)
     assistants = sum(1 for m in messages if m.role == "assistant" and not m.is_system)
     timed = _timed(messages)
     directory = session_directory(session.file_path)
@@ -253,11 +287,53 @@ def session_rows(
     _note_odd_values(usage, messages, timed, repairs)
     usage_lines = _usage_lines(usage, model_id)
     points = _point_lines(timed, model_id)
-    line = _session_line(session, directory, assistants, _latest_activity(timed))
+    activity = _latest_activity(timed)
+    if not fits(activity.latest_text, MAX_TEXT_BYTES):
+        raise Refused("text_length")
+    activity = activity._replace(latest_text=hide_credentials(repairs.text(activity.latest_text)))
+    line = _session_line(session, directory, assistants, activity)
     hashed = blake2b(line.encode(), digest_size=16)
     hashed.update("".join(usage_lines).encode())
     hashed.update("".join(points).encode())
     return Rows(line, usage_lines, points, hashed.hexdigest(), directory)
+
+
+def _numbered(messages: Sequence[SourceMessage], repairs: Repairs) -> Sequence[SourceMessage]:
+    """The messages with ordinals that are distinct whole numbers of 32 bits, in their order.
+
+    What has no such number, or one that another message had first, follows behind the others in
+    the order given, and is counted.
+    """
+    ordinals = [message.ordinal for message in messages]
+    if not ordinals or _rises(ordinals):
+        return messages
+    kept: dict[int, SourceMessage] = {}
+    odd: list[SourceMessage] = []
+    for message in messages:
+        at = message.ordinal
+        if at is None or at in kept or not -_INT32_MAX <= at <= _INT32_MAX:
+            odd.append(message)
+            repairs.add("ordinal")
+        else:
+            kept[at] = message
+    after = max(kept, default=-1) + 1
+    if after + len(odd) > _INT32_MAX:
+        after = 0  # in the gaps between the others
+    free = (number for number in count(after) if number not in kept)
+    renumbered = [
+        message._replace(ordinal=number) for message, number in zip(odd, free, strict=False)
+    ]
+    return sorted([*kept.values(), *renumbered], key=itemgetter(1))
+
+
+def _rises(ordinals: list[int | None]) -> bool:
+    """Whether these are rising whole numbers of 32 bits, as nearly all are."""
+    if None in ordinals:
+        return False
+    whole = cast("list[int]", ordinals)
+    if whole[0] < -_INT32_MAX or whole[-1] > _INT32_MAX:
+        return False
+    return all(map(lt, whole, whole[1:]))
 
 
 def _timed(messages: Sequence[SourceMessage]) -> list[_Timed]:
@@ -298,6 +374,9 @@ def _check_identifiers(session: SourceSession) -> None:
     for label in (session.project, session.machine, session.agent, session.parent_session_id or ""):
         if len(label.encode()) > MAX_LABEL_BYTES:
             raise Refused("label_length")
+    for text in session:
+        if type(text) is str and not fits(text, MAX_TEXT_BYTES):
+            raise Refused("text_length")
 
 
 def _latest_activity(timed: Sequence[_Timed]) -> Activity:
@@ -416,6 +495,15 @@ def _postgres_time(text: str, ns: int | None) -> tuple[str | None, int]:
     return f"{seconds_text(ns)[:-1]}.{micros % 1_000_000:06}Z", beyond
 
 
+def instant_text(text: str) -> str:
+    """RFC 3339 time text in a spelling that PostgreSQL reads too, '' for what is no instant."""
+    ns = parse_strict_ns(text) if text else None
+    if ns is None or not _FIRST_NS <= ns <= _LAST_NS:
+        return ""
+    is_plain = len(text) <= _WHOLE_US_LENGTH and _is_plain_utc(text)
+    return text if is_plain else full_text(ns)
+
+
 def _usage_rows(
     session: SourceSession,
     messages: Sequence[SourceMessage],
@@ -462,7 +550,7 @@ def _message_usage(
     counts = read_token_usage(message.token_usage)
     fields = time_fields(time_text) if at is None else at
     return _Usage(
-        time_text, message.ordinal, False, 0, fields, message.model, None, counts, None, key
+        time_text, message.ordinal or 0, False, 0, fields, message.model, None, counts, None, key
     )
 
 
@@ -482,16 +570,18 @@ def _event_usage(session: SourceSession, event: SourceEvent, fallback: str) -> _
         event_key=event.dedup_key,
         event_id=event.event_id,
     )
+    if not fits(event.source, MAX_LABEL_BYTES):
+        raise Refused("label_length")
     text = fallback if event.occurred_at is None else event.occurred_at
     ordinal = -1 if event.ordinal is None else event.ordinal
     return _Usage(
         text,
         ordinal,
         True,
-        event.event_id,
+        event.event_id or 0,
         time_fields(text),
         event.model,
-        event.source,
+        hide_credentials(event.source),
         counts,
         event.cost,
         key,
@@ -525,7 +615,7 @@ def time_fields(text: str) -> str:
         return f"{at}\t{beyond}\t{_NULL}"
     raw = text.encode()
     day = raw[:10].decode("utf-8", "replace") if len(raw) >= 10 else ""
-    return f"{_NULL}\t0\t{copy_text(day)}"
+    return f"{_NULL}\t0\t{copy_text(day.replace(_NUL, _REPLACEMENT))}"
 
 
 def _int32(value: int) -> int:
@@ -538,10 +628,7 @@ def _point_lines(timed: Sequence[_Timed], model_id: Callable[[str], int]) -> lis
     for (message, _, _, at), stretch in zip(timed, _active_times(timed, model_id), strict=True):
         ordinal, role, name = message.ordinal, message.role, message.model
         model = model_id(name) if name else _NULL
-        lines.append(
-            f"{ordinal if 0 <= ordinal <= _INT32_MAX else _int32(ordinal)}\t{at}"
-            f"\t{_ROLE_CLASSES.get(role, 'o')}\t{model}\t{stretch}\n"
-        )
+        lines.append(f"{ordinal}\t{at}\t{_ROLE_CLASSES.get(role, 'o')}\t{model}\t{stretch}\n")
     return lines
 
 

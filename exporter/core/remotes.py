@@ -16,17 +16,18 @@ Nothing here raises on any input, and no representation shows a remote: it may h
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from exporter.core.text import trim
+from exporter.core.text import trim, utf8_bytes
 
 __all__ = [
     "SuspectRule",
     "choose_remote",
     "clean_path",
+    "hide_credentials",
     "is_credential_bearing",
     "is_dirty",
     "is_drive_path",
@@ -37,12 +38,10 @@ __all__ = [
     "readable_text",
     "storage_form",
     "suspect_rules",
-    "utf8_bytes",
 ]
 
 SuspectRule = Literal["url_path", "scp_path", "token"]
 
-_FOREIGN_SURROGATE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _DRIVE: Final = re.compile(r"[A-Za-z]:[/\\]")
 
 # Bytes that stand in a host as they are, the ones a re-written path keeps, and the ones that
@@ -74,7 +73,7 @@ _STORABLE_URL: Final = re.compile(
 _UP_TO_PATH: Final = re.compile(r"\A[^:]*://[^/]*")
 _SUSPECT_PATH: Final = re.compile(r"[^/]@|[:&=;]|%(?:40|3[Aa]|26|3[Dd]|3[Bb]|3[Ff]|23)")
 _SUSPECT_SCP_PATH: Final = re.compile(r"[?#&:=;]")
-_TOKEN: Final = re.compile(
+_TOKEN_SHAPES: Final = (
     r"gh[pousr]_[A-Za-z0-9]{20}"
     r"|github_pat_[A-Za-z0-9_]{20}"
     r"|gl(?:pat|rt|dt|ptt|ft|soat|cbt|imt|agent)-[A-Za-z0-9_-]{16}"
@@ -85,6 +84,40 @@ _TOKEN: Final = re.compile(
     r"|hf_[A-Za-z0-9]{30}"
     r"|eyJ[A-Za-z0-9_-]{10,}\.eyJ"
 )
+_TOKEN: Final = re.compile(_TOKEN_SHAPES)
+
+# More shapes of keys, for everything but the predicate above, which other programs share. A key of
+# the `sk-` family needs a long run of letters and digits with a digit early in it: branches begin
+# with somebody's initials, too.
+_MORE_TOKEN_SHAPES: Final = (
+    r"(?<![A-Za-z0-9])sk-(?:(?:ant|proj|svcacct|admin|or|live|test)-[A-Za-z0-9_-]{0,40}?)?"
+    r"(?=[A-Za-z0-9]{0,19}[0-9])[A-Za-z0-9]{20}"
+    r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16}"
+    r"|AIza[A-Za-z0-9_-]{35}"
+    r"|ASIA[0-9A-Z]{16}"
+    r"|gsk_[A-Za-z0-9]{40}"
+    r"|xai-[A-Za-z0-9]{40}"
+    r"|pypi-AgE[A-Za-z0-9_-]{20}"
+    r"|ya29\.[A-Za-z0-9_-]{20}"
+    r"|do[opr]_v1_[a-f0-9]{40}"
+    r"|shp(?:at|ca|pa|ss)_[A-Fa-f0-9]{32}"
+)
+# With an end to each repetition, so that a search takes time in proportion to the text.
+_ANY_TOKEN: Final = re.compile(
+    rf"(?:{_TOKEN_SHAPES.replace('{10,}', '{10,600}')}|{_MORE_TOKEN_SHAPES})[A-Za-z0-9_=.-]*"
+)
+# Each token has one of these in it. Looking for them is ten times as fast as the expression.
+_TOKEN_MARKS: Final = (
+    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "glrt-", "gldt-", "glptt-"),
+    *("glft-", "glsoat-", "glcbt-", "glimt-", "glagent-", "ATATT", "ATBB", "ATCTT", "AKIA", "xox"),
+    *("npm_", "hf_", "eyJ", "sk-", "sk_", "rk_", "AIza", "ASIA", "gsk_", "xai-", "pypi-", "ya29."),
+    *("_v1_", "shpat_", "shpca_", "shppa_", "shpss_"),
+)
+# Two letters before the colon: one is a drive. One slash: a path may have been cleaned before.
+_URL_START: Final = re.compile(r"(?<=[A-Za-z0-9+.-]{2})(:/{1,2})")
+_PLAIN_AUTHORITY: Final = re.compile(r"[^:]*(?::[0-9]*)?")
+_NETWORK_URL: Final = re.compile(r"\s*(?:https?|ssh|git|ftps?)://", re.IGNORECASE)
+_HIDDEN: Final = "***"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -139,16 +172,6 @@ def clean_path(path: str) -> str:
 def is_drive_path(text: str) -> bool:
     r"""Tell whether `text` starts as a Windows path with a drive does (``C:\`` or ``c:/``)."""
     return _DRIVE.match(text) is not None
-
-
-def utf8_bytes(text: str) -> bytes:
-    """Return `text` as UTF-8, surrogate escapes as the bytes they stand for.
-
-    Any other lone surrogate cannot come from stored text and becomes U+FFFD.
-    """
-    if text.isascii():
-        return text.encode("ascii")
-    return _FOREIGN_SURROGATE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 
 def readable_text(value: bytes) -> str:
@@ -260,7 +283,7 @@ def may_hold_credential(raw: str) -> bool:
     if not stored:
         # Its first slash stands where a colon would.
         stored = (normalized_remote_text(raw) or "").replace("/", ":", 1)
-    if is_suspect(stored):
+    if is_suspect(stored) or _ANY_TOKEN.search(stored):
         return True
     _, separator, rest = trim(raw).partition("://")
     if not separator:
@@ -269,6 +292,42 @@ def may_hold_credential(raw: str) -> bool:
     path = re.split(r"[?#]", after, maxsplit=1)[0]
     is_host = "." in authority.rpartition("@")[2]
     return "@" in after[len(path) :] or ("@" in path and not is_host)
+
+
+def hide_credentials(text: str) -> str:
+    """Return `text` without what looks like a credential: for paths, labels and other plain text.
+
+    The user information of URLs goes, of a web address also query and fragment, and whatever
+    has the shape of an access token becomes ``***``. Where a URL may hold a password all the same,
+    nothing but ``***`` is left. Ordinary text comes back as it is. Time is linear in the length.
+    """
+    if ":/" in text:
+        text = "".join(_without_users(text))
+        if _NETWORK_URL.match(text):
+            text = re.split(r"[?#]", text, maxsplit=1)[0]
+            authority, _, path = text.partition("://")[2].partition("/")
+            if "@" in path and "." not in authority:
+                return _HIDDEN
+    for mark in _TOKEN_MARKS:
+        if mark in text:
+            return _ANY_TOKEN.sub(_HIDDEN, text)
+    return text
+
+
+def _without_users(text: str) -> Iterator[str]:
+    """Yield the pieces of `text` that are left when its URLs lose what stands before their host."""
+    head, *pieces = _URL_START.split(text)
+    yield head
+    for mark, piece in zip(pieces[::2], pieces[1::2], strict=True):
+        word = piece.split(maxsplit=1)[0] if piece[:1].strip() else ""
+        authority = word.partition("/")[0]
+        if "@" in authority:
+            cut = authority.rindex("@") + 1
+        elif "@" in word and not _PLAIN_AUTHORITY.fullmatch(authority):
+            cut = word.rindex("@") + 1  # a password with a slash in it
+        else:
+            cut = 0
+        yield mark + piece[cut:]
 
 
 def _as_text(raw: str | bytes) -> str:

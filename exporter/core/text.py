@@ -11,6 +11,7 @@ _BLANKS: Final = (
     "\u2028\u2029\u202f\u205f\u3000"
 )
 _REPLACEMENT: Final = "\ufffd"
+_FOREIGN_SURROGATE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -38,6 +39,16 @@ def storable(text: str | bytes) -> tuple[str, bool]:
 def replace_surrogates(text: str) -> str:
     """Put U+FFFD for every lone surrogate, so that the text has a UTF-8 form."""
     return _SURROGATE.sub(_REPLACEMENT, text)
+
+
+def utf8_bytes(text: str) -> bytes:
+    """Return `text` as UTF-8, surrogate escapes as the bytes they stand for.
+
+    Any other lone surrogate cannot come from stored text and becomes U+FFFD.
+    """
+    if text.isascii():
+        return text.encode("ascii")
+    return _FOREIGN_SURROGATE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 
 def _is_utf8(text: str) -> bool:

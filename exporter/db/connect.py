@@ -11,6 +11,7 @@ their own (workers, tests); they pass a failure through :func:`translate`.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from psycopg.rows import TupleRow
 from exporter import errors
 from exporter.errors import ExporterError
 from exporter.paths import known_revisions
-from exporter.settings import Settings
+from exporter.settings import Settings, libpq_variables_hidden
 
 #: The oldest server that the toolkit's SQL runs on, as server_version_num.
 OLDEST_SERVER = 140000
@@ -94,9 +95,13 @@ def connect(
     """
     conninfo = _conninfo(settings, application_name)
     try:
-        conn = psycopg.connect(conninfo, autocommit=True)
+        with _own_server_only(settings):
+            conn = psycopg.connect(conninfo, autocommit=True)
     except psycopg.Error as error:
         raise translate(error, settings.place) from error
+    except ValueError:
+        # Among others a host name that cannot be one; the text may quote any part of the URL.
+        raise _unreadable_url() from None
     try:
         with translated(settings.place):
             _set_up(conn, settings)
@@ -208,11 +213,32 @@ def _conninfo(settings: Settings, application_name: str) -> str:
         return make_conninfo(url, **{k: v for k, v in defaults.items() if k not in given})
     except (psycopg.Error, ValueError):
         # libpq quotes parts of the text, and with a stray "@" that part may be the password.
-        raise errors.BadInput(
-            "--database-url or EXPORTER_DATABASE_URL",
-            "libpq cannot read this URL",
-            accepted="postgresql://USER@HOST:5432/DATABASE, special characters as %XX",
-        ) from None
+        raise _unreadable_url() from None
+
+
+def _unreadable_url(problem: str = "libpq cannot read it") -> errors.BadInput:
+    return errors.BadInput(
+        "database URL",
+        problem,
+        accepted="postgresql://USER@HOST:5432/DATABASE, special characters as %XX",
+    )
+
+
+#: Held while the environment lacks what libpq reads there.
+_hiding = threading.Lock()
+
+
+@contextmanager
+def _own_server_only(settings: Settings) -> Iterator[None]:
+    """Keep libpq's variables from leading elsewhere while the embedded server is connected to.
+
+    For a URL that the user gave they keep their meaning.
+    """
+    if settings.database_url:
+        yield
+        return
+    with _hiding, libpq_variables_hidden():
+        yield
 
 
 def _set_up(conn: psycopg.Connection[Any], settings: Settings) -> None:
@@ -306,6 +332,16 @@ def _public_text(error: psycopg.Error) -> str:
     return (error.diag.message_primary or type(error).__name__).strip()
 
 
+#: libpq's complaints about a value of the URL, or of one of its variables.
+_REFUSED_VALUES: tuple[tuple[str, str], ...] = (
+    (r"invalid port number|could not match .* port numbers|Servname not supported", "port"),
+    (r'definition of service "', "service"),
+    (r"could not match .* host names", "hostaddr"),
+    (r'invalid integer value .* for connection option "(\w+)"', ""),
+    (r"(?:invalid|weak) (\w+) (?:value: )?\"", ""),
+    (r"invalid (SSL protocol version range|\w+protocol_version)", ""),
+    (r"bad value for (\w+)", ""),
+)
 #: libpq's and the server's English phrases while connecting, most telling first.
 _CONNECTING: tuple[tuple[str, str], ...] = (
     (r"password authentication failed", "wrong password"),
@@ -315,7 +351,11 @@ _CONNECTING: tuple[tuple[str, str], ...] = (
 )
 _UNREACHABLE: tuple[tuple[str, str], ...] = (
     (r"Connection refused", "connection refused"),
-    (r"could not translate host name|Name or service not known", "unknown host name"),
+    (
+        r"could not translate host name|failed to resolve host|Name or service not known",
+        "unknown host name",
+    ),
+    (r"Unix-domain socket path .* is too long", "the path of its socket is too long"),
     (r"timeout expired|timed out", "no answer in time"),
     (r"No such file or directory", "no such socket"),
     (r"(starting up|shutting down|in recovery)", "the server is starting or stopping"),
@@ -332,6 +372,11 @@ _UNREACHABLE: tuple[tuple[str, str], ...] = (
 
 def _translate_connecting(error: psycopg.Error, place: str) -> ExporterError:
     text = str(error)
+    for pattern, name in _REFUSED_VALUES:
+        refused = re.search(pattern, text)
+        if refused:
+            what = name or refused[1]
+            return _unreadable_url(f"its {what}, or the one set for libpq, is not understood")
     if re.search(r'database ".*" does not exist', text):
         return errors.DatabaseMissing(place)
     denied = re.search(r"(permission denied for database [^\n]*)", text)

@@ -18,6 +18,7 @@ import atexit
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -169,7 +170,7 @@ def _running(data: Path) -> _Postmaster | None:
     except PermissionError as error:
         raise FolderNotWritable(str(data), "it belongs to another user") from error
     except OSError as error:
-        raise FolderNotWritable(str(data), error.strerror or "unreadable") from error
+        raise FolderNotWritable(str(data), (error.strerror or "unreadable").lower()) from error
     if len(lines) < 6 or not lines[0].strip().isdigit():
         return None
     folder = os.path.normpath(data / lines[4].strip())
@@ -202,13 +203,15 @@ def _version(data: Path) -> str | None:
         return None
     except OSError as error:
         problem = "it belongs to another user" if isinstance(error, PermissionError) else None
-        raise FolderNotWritable(str(data), problem or error.strerror or "unreadable") from error
+        problem = problem or (error.strerror or "unreadable").lower()
+        raise FolderNotWritable(str(data), problem) from error
 
 
 def _check_version(data: Path) -> None:
     found = _version(data)
     if found != str(MAJOR):
-        raise DataFolderVersion(str(data), found or "an unknown version", MAJOR)
+        named = found if found and re.fullmatch(r"[0-9.]{1,10}", found) else "an unknown version"
+        raise DataFolderVersion(str(data), named, MAJOR)
 
 
 # --- Folders, locks and accounts ------------------------------------------------------------
@@ -287,10 +290,12 @@ def _initialise(home: Path, data: Path, programs: Path, account: Account | None)
     try:
         done = _run(command, fresh, account)
         if done.returncode:
-            raise ServerStartFailed(_last_line(done.stderr) or "initdb failed")
+            raise ServerStartFailed(_reason(done.stderr) or "initdb failed")
         if data.exists():
             data.rmdir()
         fresh.rename(data)
+    except OSError as error:
+        raise FolderNotWritable(str(data), (error.strerror or "unusable").lower()) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -380,7 +385,7 @@ def _check_alive(process: subprocess.Popen[bytes], log: Path, beginning: int) ->
         return
     with open(log, "rb") as text:
         text.seek(beginning)
-        reason = _last_line(text.read().decode("utf-8", "replace"), prefer="FATAL:")
+        reason = _reason(text.read().decode("utf-8", "replace"))
     raise ServerStartFailed(reason or f"exit status {process.returncode}", log=str(log))
 
 
@@ -424,8 +429,11 @@ def _socket_folder(data: Path, account: Account | None) -> str:
     return str(folder)
 
 
-def _last_line(text: str, prefer: str = "") -> str:
-    """The last line that says something, without the server's time stamp and severity."""
+def _reason(text: str) -> str:
+    """The last line that says why, without time stamp and severity; else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    chosen = [line for line in lines if prefer in line] or lines
-    return chosen[-1].rpartition("FATAL:")[2].strip() if chosen else ""
+    for severity in ("PANIC:", "FATAL:", "error:"):
+        said = [line.partition(severity)[2].strip() for line in lines if severity in line]
+        if said:
+            return said[-1]
+    return lines[-1] if lines else ""

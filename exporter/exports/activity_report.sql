@@ -57,12 +57,14 @@ WHERE p.active_nanoseconds > 0
   AND p.at > %(start)s::timestamptz - interval '301 s' AND p.at <= %(effective_end)s
 
 -- The same, cut to what lies within. The planner would take the exact bounds to be a sieve, though
--- almost everything passes it; of a CASE it knows nothing and assumes the half.
+-- almost everything passes it; of a CASE it knows nothing and assumes the half. In a range that only
+-- begins now nothing has had time to happen.
 -- name: intervals
 SELECT session_key, model_id, is_automated, greatest(begun_ns, 0) AS start_ns,
     least(begun_ns + lasts_ns, %(length_ns)s) AS end_ns
 FROM stretches
-WHERE CASE WHEN begun_ns < %(length_ns)s AND begun_ns + lasts_ns > 0 THEN true END
+WHERE CASE WHEN begun_ns < %(length_ns)s AND begun_ns + lasts_ns > 0 AND %(length_ns)s > 0
+    THEN true END
 
 -- What each session was active with each model.
 -- name: timed

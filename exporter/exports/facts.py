@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 import psycopg
 
-from exporter.core.identity import Identity, KeySource, ProjectResolution
 from exporter.core.pricing import Rates
-from exporter.core.remotes import utf8_bytes
+from exporter.core.resolution import Identity, KeySource, ProjectResolution
+from exporter.core.text import utf8_bytes
 from exporter.db import queries
 
 QUERIES = queries.load(__file__)

@@ -7,7 +7,9 @@ ever written.
 
 Two derived tables make it quick: sums over a session's rows per quarter of an hour, and apart from
 them the rows whose key occurs more than once, which are ranked. Imports bring both up to date when
-they end, see migration 0003; in between all rows are ranked.
+they end, see migration 0003; in between all rows are ranked. What occurs again only because several
+sources hold a session is summed up all the same, see `release_keys` of the importers: of such
+copies one counts, whatever is asked.
 """
 
 from __future__ import annotations

@@ -21,18 +21,31 @@ import psycopg
 from exporter.core.intake import (
     MAX_LABEL_BYTES,
     Refused,
+    Repairs,
     Rows,
+    SourceSession,
+    fits,
+    instant_text,
+    public_session,
     row_uuid,
     session_rows,
     time_fields,
 )
 from exporter.core.pricing import PriceTable
+from exporter.core.remotes import hide_credentials
 from exporter.core.tokens import clamp_event, dedup_key
 from exporter.db.prices import price_table
 from exporter.importers import load
 from exporter.importers.load import BatchCounts, Prepared
 from exporter.importers.places import Places, replace_places
-from exporter.importers.source import Listed, Source, SourceBilling, SourceReplaced, Whole
+from exporter.importers.source import (
+    Listed,
+    Source,
+    SourceBilling,
+    SourcePrice,
+    SourceReplaced,
+    Whole,
+)
 from exporter.progress import Progress
 
 Connection = psycopg.Connection[Any]
@@ -92,7 +105,7 @@ class _Models:
 
     def learn(self, names: set[str]) -> None:
         if unknown := names - self._known.keys():
-            stored = {name: name.replace("\0", "\ufffd") for name in unknown}
+            stored = {name: _stored_name(name) for name in unknown}
             numbers = load.ensure_models(self._conn, self._table, sorted(set(stored.values())))
             self._known.update((name, numbers[text]) for name, text in stored.items())
 
@@ -173,7 +186,8 @@ class _Import:
 
     def _bring_over(self, full: bool) -> None:
         conn, source, summary = self._conn, self._source, self._summary
-        summary.price_rows_changed += load.replace_prices(conn, self._source_id, source.prices())
+        prices = _usable_prices(source.prices(), source.repairs)
+        summary.price_rows_changed += load.replace_prices(conn, self._source_id, prices)
         places, changed = replace_places(
             conn, self._source_id, source.observations(), source.mappings(), source.repairs
         )
@@ -191,13 +205,14 @@ class _Import:
             load.refresh_rates(conn)
 
     def _billing(self, models: _Models) -> int:
-        rows = list(self._source.billing())
-        models.learn({row.model for row in rows if row.model})
-        lines = {
-            row_uuid(row.dedup_key or repr(row)): _billing_line(row, models)
-            for row in rows
-            if row.model
-        }
+        rows = []
+        for row in self._source.billing():
+            if _too_long(row.model):
+                self._source.repairs.add("model_length")
+            elif row.model:
+                rows.append(row)
+        models.learn({row.model for row in rows})
+        lines = {row_uuid(row.dedup_key or repr(row)): _billing_line(row, models) for row in rows}
         return load.replace_billing(self._conn, self._source_id, lines)
 
     def _sessions(self, full: bool, places: Places, models: _Models) -> None:
@@ -236,9 +251,8 @@ class _Import:
         same = {}
         for whole in found:
             self._summary.messages += len(whole.messages)
-            session = whole.session
             try:
-                rows = self._rows(whole, models)
+                session, rows = self._rows(whole, models)
             except Refused as refusal:
                 self._summary.refused += 1
                 self._summary.refusals[refusal.reason] += 1
@@ -252,12 +266,12 @@ class _Import:
         load.note_fingerprints(self._conn, self._source_id, same)
         return prepared
 
-    def _rows(self, whole: Whole, models: _Models) -> Rows:
+    def _rows(self, whole: Whole, models: _Models) -> tuple[SourceSession, Rows]:
         if any(map(_too_long, _model_names(whole))):
             raise Refused("model_length")
-        return session_rows(
-            whole.session, whole.messages, whole.events, models.number, self._source.repairs
-        )
+        repairs = self._source.repairs
+        session = public_session(whole.session, repairs)
+        return session, session_rows(session, whole.messages, whole.events, models.number, repairs)
 
 
 @contextmanager
@@ -273,8 +287,27 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _too_long(name: str) -> bool:
-    return len(name) > MAX_LABEL_BYTES // 4 and len(name.encode()) > MAX_LABEL_BYTES
+def _stored_name(model: str) -> str:
+    """A model's name as the archive can keep it, and may."""
+    return hide_credentials(model.replace("\0", "\ufffd"))
+
+
+def _too_long(model: str) -> bool:
+    return not fits(model, MAX_LABEL_BYTES) or (
+        "\0" in model and not fits(_stored_name(model), MAX_LABEL_BYTES)
+    )
+
+
+def _usable_prices(prices: Iterator[SourcePrice], repairs: Repairs) -> Iterator[SourcePrice]:
+    """The prices whose pattern fits an index entry and holds nothing that looks like a secret."""
+    for price in prices:
+        if not fits(price.model_pattern, MAX_LABEL_BYTES):
+            repairs.add("model_length")
+        elif hide_credentials(price.model_pattern) != price.model_pattern:
+            repairs.add("credential")
+        else:
+            # Text that is no time says nothing, and might say anything.
+            yield price._replace(updated_at=instant_text(price.updated_at))
 
 
 def _batches(rows: Iterator[Listed]) -> Iterator[list[Listed]]:

@@ -6,12 +6,12 @@ tables are never found by a bare name of another schema, and nothing of ours tou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, Literal, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -26,7 +26,16 @@ from exporter.core.intake import (
 )
 from exporter.db import queries
 from exporter.db.connect import connect, read_snapshot, translated
-from exporter.errors import BadInput, MissingRights, SourceNotRecognised
+from exporter.errors import (
+    BadInput,
+    DatabaseError,
+    DatabaseMissing,
+    ExporterError,
+    MissingRights,
+    ServerUnreachable,
+    SourceNotRecognised,
+    WrongPassword,
+)
 from exporter.importers.source import (
     Listed,
     SourceBilling,
@@ -35,65 +44,118 @@ from exporter.importers.source import (
     SourceObservation,
     SourcePrice,
     Whole,
+    missing_column,
 )
 from exporter.settings import Settings, libpq_url
 
 QUERIES = queries.load(__file__)
 KIND: Final = "agentsview-postgresql"
-READING: Final = "1"
+READING: Final = "2"
 _FETCH: Final = 5_000
+#: What to do about the source's server; the errors' own words are about the archive's.
+_HINTS: Final[Mapping[type[DatabaseError], str]] = {
+    ServerUnreachable: "start that server or check the URL given as SOURCE",
+    WrongPassword: "check the user and password in SOURCE or in ~/.pgpass",
+    DatabaseMissing: "check the database name in SOURCE",
+    MissingRights: "grant it to the role in SOURCE, or name another role there",
+}
 
-#: (column, SQL where the column is absent or null), in the order of `SourceSession`. None: the
-#: column is always there and null is a value of its own.
-_SESSION_COLUMNS: Final = (
-    ("id", None),
-    ("project", None),
-    ("machine", None),
-    ("agent", None),
-    ("cwd", "''"),
-    ("git_branch", "''"),
-    ("file_path", "''"),
-    ("started_at", None),
-    ("ended_at", None),
-    ("created_at", None),
-    ("deleted_at", "NULL::timestamptz"),
-    ("message_count", None),
-    ("user_message_count", None),
-    ("parent_session_id", "NULL"),
-    ("relationship_type", "''"),
-    ("is_automated", "false"),
-    ("total_output_tokens", "0"),
-    ("peak_context_tokens", "0"),
-    ("has_total_output_tokens", "false"),
-    ("has_peak_context_tokens", "false"),
-    ("outcome", "'unknown'"),
-    ("health_grade", "NULL"),
-    ("tool_failure_signal_count", "0"),
-    ("secret_leak_count", "0"),
-    ("termination_status", "NULL"),
-)
-_TIMES: Final = frozenset(("started_at", "ended_at", "created_at", "deleted_at"))
+_RATES: Final = ("input", "output", "cache_creation", "cache_read")
 _OBSERVATION_TABLES: Final = (
     "project_identity_observations",
     "source_project_identity_observations",
 )
 
 
-#: What is read of each table; nothing named: the table as a whole.
-_READ: Final[dict[str, frozenset[str]]] = {
-    "sessions": frozenset(name for name, _ in _SESSION_COLUMNS),
-    "messages": frozenset(
-        (
-            *("session_id", "ordinal", "role", "timestamp", "is_system", "model", "token_usage"),
-            *("claude_message_id", "claude_request_id", "source_uuid"),
-        )
-    ),
-    "usage_events": frozenset(),
-    "excluded_sessions": frozenset(),
-    "model_pricing": frozenset(),
-    "cursor_usage_events": frozenset(),
-    "source_worktree_project_mappings": frozenset(),
-    **dict.fromkeys(_OBSERVATION_TABLES, frozenset()),
+class _Column(NamedTuple):
+    """How a column is read: as what, and what stands where it is absent or null."""
+
+    kind: Literal["text", "whole", "flag", "time", "money"]
+    default: LiteralString
+
+
+#: Types by kind; text is read of any type.
+_TYPES: Final[Mapping[str, frozenset[str]]] = {
+    "whole": frozenset(("int2", "int4", "int8")),
+    "flag": frozenset(("bool",)),
+    "time": frozenset(("timestamptz", "timestamp", "date")),
+    "money": frozenset(("float4", "float8", "numeric", "int2", "int4", "int8")),
+}
+_TEXT: Final = _Column("text", "''")
+_TEXT_OR_NULL: Final = _Column("text", "NULL::text")
+_WHOLE: Final = _Column("whole", "0")
+_WHOLE_OR_NULL: Final = _Column("whole", "NULL::bigint")
+_FLAG: Final = _Column("flag", "false")
+_TIME: Final = _Column("time", "NULL::text")
+_MONEY: Final = _Column("money", "NULL::text")
+_OBSERVATION: Final[Mapping[str, _Column]] = {
+    **dict.fromkeys(("project", "machine", "root_path", "git_remote", "git_remote_name"), _TEXT),
+    **dict.fromkeys(("worktree_name", "worktree_root_path"), _TEXT),
+    "observed_at": _TIME,
+}
+#: What is read of each table, those of sessions in the order of `SourceSession`. A column that is
+#: not here, such as a message's content, may rightly be hidden from the role.
+_COLUMNS: Final[Mapping[str, Mapping[str, _Column]]] = {
+    "sessions": {
+        **dict.fromkeys(("id", "project", "machine", "agent"), _TEXT),
+        **dict.fromkeys(("cwd", "git_branch", "file_path"), _TEXT),
+        **dict.fromkeys(("started_at", "ended_at", "created_at", "deleted_at"), _TIME),
+        **dict.fromkeys(("message_count", "user_message_count"), _WHOLE),
+        "parent_session_id": _TEXT_OR_NULL,
+        "relationship_type": _TEXT,
+        "is_automated": _FLAG,
+        **dict.fromkeys(("total_output_tokens", "peak_context_tokens"), _WHOLE),
+        **dict.fromkeys(("has_total_output_tokens", "has_peak_context_tokens"), _FLAG),
+        "outcome": _Column("text", "'unknown'"),
+        "health_grade": _TEXT_OR_NULL,
+        **dict.fromkeys(("tool_failure_signal_count", "secret_leak_count"), _WHOLE),
+        "termination_status": _TEXT_OR_NULL,
+    },
+    "messages": {
+        "session_id": _TEXT,
+        "ordinal": _WHOLE_OR_NULL,
+        "role": _TEXT,
+        "timestamp": _TIME,
+        "is_system": _FLAG,
+        **dict.fromkeys(("model", "token_usage", "claude_message_id"), _TEXT),
+        **dict.fromkeys(("claude_request_id", "source_uuid"), _TEXT),
+    },
+    "usage_events": {
+        "session_id": _TEXT,
+        **dict.fromkeys(("id", "message_ordinal"), _WHOLE_OR_NULL),
+        **dict.fromkeys(("source", "model"), _TEXT),
+        **dict.fromkeys(("input_tokens", "output_tokens"), _WHOLE),
+        **dict.fromkeys(("cache_creation_input_tokens", "cache_read_input_tokens"), _WHOLE),
+        "reasoning_tokens": _WHOLE,
+        **dict.fromkeys(("cost_usd", "cost_microdollars"), _MONEY),
+        "occurred_at": _TIME,
+        "dedup_key": _TEXT,
+    },
+    "excluded_sessions": {"id": _TEXT},
+    "model_pricing": {
+        "model_pattern": _TEXT,
+        **dict.fromkeys((f"{kind}_per_mtok" for kind in _RATES), _Column("money", "'0'")),
+        **dict.fromkeys(
+            (f"{kind}_microdollars_per_mtok" for kind in _RATES), _Column("money", "'0'")
+        ),
+        "updated_at": _TEXT,
+    },
+    "cursor_usage_events": {
+        "occurred_at": _TIME,
+        "model": _TEXT,
+        **dict.fromkeys(("input_tokens", "output_tokens"), _WHOLE),
+        **dict.fromkeys(("cache_write_tokens", "cache_read_tokens"), _WHOLE),
+        **dict.fromkeys(("charged_cents", "charged_microdollars"), _MONEY),
+        "is_headless": _FLAG,
+        "dedup_key": _TEXT,
+    },
+    "source_worktree_project_mappings": {
+        **dict.fromkeys(("machine", "path_prefix"), _TEXT),
+        "layout": _Column("text", "'explicit'"),
+        "project": _TEXT,
+        "enabled": _Column("flag", "true"),
+    },
+    **dict.fromkeys(_OBSERVATION_TABLES, _OBSERVATION),
 }
 
 
@@ -106,17 +168,40 @@ class PostgresSource:
             raise BadInput("--source-schema", "it is no plain name", accepted="agentsview")
         self.repairs = Repairs()
         self._settings = replace(Settings(), database_url=libpq_url("SOURCE", url), schema=schema)
-        self._conn = connect(self._settings, application_name="exporter import (source)")
         self._schema = schema
+        with self._named():
+            self._conn = connect(self._settings, application_name="exporter import (source)")
+        self._is_closed = False
         try:
-            with translated(self._settings.place):
+            with self._named():
+                # Before the schema, which belongs to somebody else: a function there that is named
+                # like one of the server's must not be called in its place.
+                self._conn.execute(
+                    sql.SQL("SET search_path TO pg_catalog, {}").format(sql.Identifier(schema))
+                )
                 self._columns = self._table_columns()
                 self.info = self._probe()
         except BaseException:
-            self._conn.close()
+            self.close()
+            raise
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of the source's server as ours, which say that it is SOURCE they are about."""
+        try:
+            with translated(self._settings.place):
+                yield
+        except BadInput as error:
+            problem = error.message.removeprefix(f"{error.name}: ")
+            raise BadInput("SOURCE", problem, accepted=error.accepted) from None
+        except DatabaseError as error:
+            for kind, hint in _HINTS.items():
+                if isinstance(error, kind):
+                    error.hint = hint
             raise
 
     def close(self) -> None:
+        self._is_closed = True
         self._conn.close()
 
     def reopen_if_replaced(self) -> None:
@@ -126,17 +211,19 @@ class PostgresSource:
         """None that could be trusted: the listing of the sessions decides."""
         return ""
 
-    def _table_columns(self) -> dict[str, set[str]]:
-        columns: dict[str, set[str]] = {}
+    def _table_columns(self) -> dict[str, dict[str, str]]:
+        """Name and type of each column that the role may read, by table."""
+        columns: dict[str, dict[str, str]] = {}
         hidden: dict[str, set[str]] = {}
-        for table, column, readable in self._conn.execute(
+        for table, column, kind, readable in self._conn.execute(
             QUERIES["columns"], {"schema": self._schema}
         ):
-            (columns if readable else hidden).setdefault(table, set()).add(column)
-        for table in sorted(_READ.keys() & hidden.keys()):
-            # A column that is not read, such as a message's content, may rightly be hidden.
-            missing = hidden[table] & _READ[table] if _READ[table] else hidden[table]
-            if missing and (_READ[table] or table not in columns):
+            if readable:
+                columns.setdefault(table, {})[column] = kind
+            else:
+                hidden.setdefault(table, set()).add(column)
+        for table in sorted(_COLUMNS.keys() & hidden.keys()):
+            if table not in columns or hidden[table] & _COLUMNS[table].keys():
                 raise MissingRights(f"SELECT on {self._schema}.{table} of the source")
         return columns
 
@@ -148,12 +235,16 @@ class PostgresSource:
                 f"a database whose schema {self._schema} lacks {', '.join(sorted(missing))}"
                 f" (it has {known})"
             )
-        if not self._columns["usage_events"] & {"cost_usd", "cost_microdollars"}:
+        if not self._columns["usage_events"].keys() & {"cost_usd", "cost_microdollars"}:
             raise self._not_recognised(
                 f"a database whose {self._schema}.usage_events has neither cost_usd nor "
                 "cost_microdollars"
             )
-        version = self._conn.execute(QUERIES["data_version"]).fetchone()
+        if lacking := missing_column(self._columns) or self._odd_column():
+            raise self._not_recognised(f"a database with {self._schema}.{lacking}")
+        version = None
+        if self._columns["sessions"].get("data_version") in _TYPES["whole"]:
+            version = self._conn.execute(QUERIES["data_version"]).fetchone()
         return SourceInfo(
             KIND,
             self._identity(),
@@ -162,6 +253,15 @@ class PostgresSource:
             "later" if self._has("usage_events", "cost_microdollars") else "0.37.1",
             version[0] if version else None,
         )
+
+    def _odd_column(self) -> str | None:
+        """The first column of a type that it cannot be read as."""
+        for table, wanted in _COLUMNS.items():
+            for name, column in wanted.items():
+                found = self._columns.get(table, {}).get(name)
+                if found and found not in _TYPES.get(column.kind, (found,)):
+                    return f"{table}.{name} of type {found}"
+        return None
 
     def _identity(self) -> str:
         """The cluster, database and schema; a role that may not see the cluster's number names
@@ -183,82 +283,95 @@ class PostgresSource:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        with translated(self._settings.place), read_snapshot(self._conn):
+        with self._named(), read_snapshot(self._conn):
             yield
+
+    def _column(self, table: str, name: str, *, raw: bool = False) -> sql.Composable:
+        """A column as it is read; ``raw`` leaves times as they are."""
+        kind, default = _COLUMNS[table][name]
+        if not self._has(table, name):
+            return sql.SQL(default)
+        column: sql.Composable = sql.Identifier(name)
+        if kind == "time":
+            return column if raw else _time_text(column)
+        if kind in ("text", "money"):
+            column = sql.SQL("{}::text").format(column)
+        return sql.SQL("coalesce({}, {})").format(column, sql.SQL(default))
+
+    def _select(self, table: str, names: Iterable[str], *, raw: bool = False) -> sql.Composed:
+        return sql.SQL(", ").join([self._column(table, name, raw=raw) for name in names])
 
     def _stream(
         self, query: sql.Composed | sql.SQL, parameters: dict[str, Any] | None = None
     ) -> Iterator[tuple[Any, ...]]:
         """Rows through a server-side cursor: a page at a time, whatever their number."""
-        with self._reading(), self._conn.cursor(name="source") as cursor:
-            cursor.itersize = _FETCH
-            cursor.execute(query, parameters)
-            yield from cursor
+        try:
+            with self._reading(), self._conn.cursor(name="source") as cursor:
+                cursor.itersize = _FETCH
+                cursor.execute(query, parameters)
+                yield from cursor
+        except (ExporterError, psycopg.Error):
+            # A generator that a signal left half way ends only after the connection was closed.
+            if not self._is_closed:
+                raise
 
     # -- sessions -----------------------------------------------------------------------------
 
     def listing(self) -> Iterator[Listed]:
         moving = [
-            sql.Identifier("s", name)
+            sql.Identifier(name)
             for name in ("updated_at", "data_version", "transcript_revision")
             if self._has("sessions", name)
         ]
-        columns = sql.SQL(", ").join([*self._session_columns(), *moving])
-        query = QUERIES["listing"].format(columns=columns, reading=sql.Literal(READING))
+        columns = [
+            self._column("sessions", name, raw=True)
+            for name in _COLUMNS["sessions"]
+            if self._has("sessions", name)
+        ]
+        query = QUERIES["listing"].format(
+            id=self._column("sessions", "id"),
+            count=self._column("sessions", "message_count"),
+            columns=sql.SQL(", ").join([*columns, *moving]),
+            reading=sql.Literal(READING),
+        )
         for row in self._stream(query):
-            if len(row[0].encode()) > MAX_ID_BYTES:
+            if not row[0] or len(row[0].encode()) > MAX_ID_BYTES:
                 self.repairs.add("refused_id")
             else:
-                yield Listed(row[0], row[1], row[2])
+                yield Listed(*row)
 
     def excluded(self) -> list[str]:
         if "excluded_sessions" not in self._columns:
             return []
-        return [row[0] for row in self._stream(QUERIES["excluded"])]
-
-    def _session_columns(self) -> list[sql.Composable]:
-        columns: list[sql.Composable] = []
-        for name, absent in _SESSION_COLUMNS:
-            column = sql.Identifier("s", name)
-            if absent is None:
-                columns.append(column)
-            elif not self._has("sessions", name):
-                columns.append(sql.SQL(absent))
-            else:
-                columns.append(sql.SQL("coalesce({}, {})").format(column, sql.SQL(absent)))
-        return columns
+        ids = self._select("excluded_sessions", ["id"])
+        return [row[0] for row in self._stream(QUERIES["excluded"].format(columns=ids)) if row[0]]
 
     def sessions(self, ids: Sequence[str]) -> Iterator[Whole]:
         wanted = {"ids": list(ids)}
+        in_dollars = self._has("usage_events", "cost_usd")
         with self._reading():
             messages: dict[str, list[SourceMessage]] = {}
-            for row in self._conn.execute(self._message_query(), wanted):
+            for row in self._conn.execute(self._query("messages"), wanted):
                 messages.setdefault(row[0], []).append(SourceMessage._make(row))
             events: dict[str, list[SourceEvent]] = {}
             for row in self._conn.execute(self._event_query(), wanted):
-                cost = self._dollars(row[10], "cost_usd" in self._columns["usage_events"])
+                cost = self._dollars(row[10], in_dollars)
                 events.setdefault(row[0], []).append(
                     SourceEvent._make((*row[:10], cost, *row[11:]))
                 )
-            found = [SourceSession._make(row) for row in self._conn.execute(self._query(), wanted)]
-        for session in found:
-            yield Whole(session, messages.get(session.id, []), events.get(session.id, []))
+            rows = self._conn.execute(self._query("sessions"), wanted)
+            # Of several rows with one id, which only a table without a key can hold, one counts.
+            found = {row[0]: SourceSession._make(row) for row in rows}
+        for key, session in found.items():
+            yield Whole(session, messages.get(key, []), events.get(key, []))
 
-    def _query(self) -> sql.Composed:
-        columns = [
-            _time_text(column) if name in _TIMES else column
-            for (name, _), column in zip(_SESSION_COLUMNS, self._session_columns(), strict=True)
-        ]
-        return QUERIES["sessions"].format(columns=sql.SQL(", ").join(columns))
-
-    def _message_query(self) -> sql.Composed:
-        return QUERIES["messages"].format(at=_time_text(sql.Identifier("timestamp")))
+    def _query(self, table: str) -> sql.Composed:
+        return QUERIES[table].format(columns=self._select(table, _COLUMNS[table]))
 
     def _event_query(self) -> sql.Composed:
-        column = "cost_usd" if self._has("usage_events", "cost_usd") else "cost_microdollars"
-        return QUERIES["events"].format(
-            cost=sql.Identifier(column), at=_time_text(sql.Identifier("occurred_at"))
-        )
+        absent = "cost_microdollars" if self._has("usage_events", "cost_usd") else "cost_usd"
+        names = [name for name in _COLUMNS["usage_events"] if name != absent]
+        return QUERIES["events"].format(columns=self._select("usage_events", names))
 
     def _dollars(self, stored: str | None, in_dollars: bool) -> Decimal | None:
         """A stored cost as exact dollars; what is no amount of money is no cost, and is counted."""
@@ -273,15 +386,15 @@ class PostgresSource:
     # -- the rest -----------------------------------------------------------------------------
 
     def prices(self) -> Iterator[SourcePrice]:
-        have = self._columns.get("model_pricing", set())
-        if not have:
+        if "model_pricing" not in self._columns:
             return
-        micro = "input_microdollars_per_mtok" in have
-        kinds = ("input", "output", "cache_creation", "cache_read")
+        micro = self._has("model_pricing", "input_microdollars_per_mtok")
         form = "{}_microdollars_per_mtok" if micro else "{}_per_mtok"
-        rates = sql.SQL(", ").join(sql.Identifier(form.format(kind)) for kind in kinds)
-        for pattern, *stored, updated_at in self._stream(QUERIES["prices"].format(rates=rates)):
-            a, b, c, d = (rate / 1_000_000 if micro else float(rate) for rate in stored)
+        names = ("model_pattern", *map(form.format, _RATES), "updated_at")
+        query = QUERIES["prices"].format(columns=self._select("model_pricing", names))
+        for pattern, *stored, updated_at in self._stream(query):
+            a, b, c, d = (float(rate) / 1e6 if micro else float(rate) for rate in stored)
+            # Negative rates are amounts: they come over as they are.
             if all(map(is_money, (a, b, c, d))):
                 yield SourcePrice(pattern, a, b, c, d, updated_at)
             else:
@@ -291,10 +404,11 @@ class PostgresSource:
         for table in _OBSERVATION_TABLES:
             if table in self._columns:
                 later = self._has(table, "worktree_relationship")
+                columns = {name: self._column(table, name) for name in _OBSERVATION}
                 query = QUERIES["observations"].format(
                     table=sql.Identifier(table),
-                    at=_time_text(sql.Identifier("observed_at")),
-                    worktree=QUERIES["later_worktree" if later else "worktree"],
+                    worktree=QUERIES["later_worktree" if later else "worktree"].format(**columns),
+                    **columns,
                 )
                 for row in self._stream(query, {"local": self._pushers()}):
                     yield SourceObservation._make(row)
@@ -307,19 +421,23 @@ class PostgresSource:
         return sorted({row[0] for row in self._conn.execute(QUERIES["pushers"])})
 
     def mappings(self) -> Iterator[SourceMapping]:
-        if "source_worktree_project_mappings" in self._columns:
-            for row in self._stream(QUERIES["mappings"]):
+        table = "source_worktree_project_mappings"
+        if table in self._columns:
+            query = QUERIES["mappings"].format(columns=self._select(table, _COLUMNS[table]))
+            for row in self._stream(query):
                 yield SourceMapping._make(row)
 
     def billing(self) -> Iterator[SourceBilling]:
-        have = self._columns.get("cursor_usage_events", set())
-        charged = next((c for c in ("charged_cents", "charged_microdollars") if c in have), None)
+        table = "cursor_usage_events"
+        charged = next(
+            (c for c in ("charged_cents", "charged_microdollars") if self._has(table, c)), None
+        )
         if charged is None:
             return
         scale = Decimal(100 if charged == "charged_cents" else 1_000_000)
-        query = QUERIES["billing"].format(
-            charged=sql.Identifier(charged), at=_time_text(sql.Identifier("occurred_at"))
-        )
+        absent = {"charged_cents", "charged_microdollars"} - {charged}
+        names = [name for name in _COLUMNS[table] if name not in absent]
+        query = QUERIES["billing"].format(columns=self._select(table, names))
         for *facts, amount, is_headless, key in self._stream(query):
             dollars = self._dollars(amount, True) or Decimal(0)
             at, model, a, b, c, d = facts

@@ -1,10 +1,13 @@
 -- Asked of the catalogue: the information schema leaves out what the role may not read, and what is
 -- not there would count as removed.
 -- name: columns
-SELECT c.relname, a.attname, has_column_privilege(c.oid, a.attnum, 'SELECT')
+SELECT c.relname, a.attname, coalesce(b.typname, t.typname),
+    has_column_privilege(c.oid, a.attnum, 'SELECT')
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_attribute AS a ON a.attrelid = c.oid
+JOIN pg_type AS t ON t.oid = a.atttypid
+LEFT JOIN pg_type AS b ON b.oid = t.typbasetype
 WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND a.attnum > 0 AND NOT a.attisdropped
 
@@ -19,58 +22,48 @@ CASE WHEN {at} >= '0001-01-01' AND {at} < '10000-01-01' THEN
     rtrim(rtrim(to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '0'), '.') || 'Z'
 END
 
+-- One row for each id, also where a view or a table without a key holds several.
 -- name: listing
-SELECT s.id, md5(ROW({reading}, {columns})::text), s.message_count FROM sessions AS s
+SELECT DISTINCT ON (1) {id}, md5(ROW({reading}, {columns})::text), {count} FROM sessions ORDER BY 1
 
 -- name: excluded
-SELECT id FROM excluded_sessions
+SELECT {columns} FROM excluded_sessions
 
 -- name: sessions
-SELECT {columns} FROM sessions AS s WHERE s.id = ANY(%(ids)s)
+SELECT {columns} FROM sessions WHERE id::text = ANY(%(ids)s)
 
 -- name: messages
-SELECT session_id, ordinal, role, {at}, is_system, model, token_usage, claude_message_id,
-    claude_request_id, source_uuid
-FROM messages WHERE session_id = ANY(%(ids)s)
-ORDER BY session_id, ordinal
+SELECT {columns} FROM messages WHERE session_id::text = ANY(%(ids)s) ORDER BY session_id, ordinal
 
 -- name: events
-SELECT session_id, id, message_ordinal, source, model, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, reasoning_tokens, {cost}::text, {at},
-    dedup_key
-FROM usage_events WHERE session_id = ANY(%(ids)s)
-ORDER BY session_id, id
+SELECT {columns} FROM usage_events WHERE session_id::text = ANY(%(ids)s) ORDER BY session_id, id
 
 -- name: prices
-SELECT model_pattern, {rates}, updated_at FROM model_pricing
-WHERE NOT starts_with(model_pattern, '_')
+SELECT {columns} FROM model_pricing WHERE NOT starts_with(model_pattern::text, '_')
 
 -- name: observations
-SELECT DISTINCT o.project, m.machine, o.root_path, o.git_remote, o.git_remote_name, {worktree},
-    coalesce({at}, '')
+SELECT DISTINCT {project}, m.pusher, {root_path}, {git_remote}, {git_remote_name}, {worktree},
+    coalesce({observed_at}, '')
 FROM {table} AS o
 CROSS JOIN LATERAL (
-    SELECT o.machine
+    SELECT {machine}
     UNION
-    SELECT pusher FROM unnest(%(local)s::text[]) AS pusher WHERE o.machine = 'local'
-) AS m (machine)
+    SELECT pusher FROM unnest(%(local)s::text[]) AS pusher WHERE {machine} = 'local'
+) AS m (pusher)
 
 -- name: worktree
-o.worktree_name, o.worktree_root_path
+{worktree_name}, {worktree_root_path}
 
 -- Later releases name the worktree of every checkout; v1 names it only where there is no remote.
 -- name: later_worktree
-CASE WHEN o.git_remote = '' THEN o.worktree_name ELSE '' END,
-    CASE WHEN o.git_remote = '' THEN o.worktree_root_path ELSE '' END
+CASE WHEN {git_remote} = '' THEN {worktree_name} ELSE '' END,
+    CASE WHEN {git_remote} = '' THEN {worktree_root_path} ELSE '' END
 
 -- name: pushers
 SELECT DISTINCT value FROM sync_metadata WHERE key LIKE 'push\_marker:%%' AND value <> ''
 
 -- name: mappings
-SELECT DISTINCT machine, path_prefix, layout, project, enabled
-FROM source_worktree_project_mappings
+SELECT DISTINCT {columns} FROM source_worktree_project_mappings
 
 -- name: billing
-SELECT {at}, model, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens,
-    {charged}::text, is_headless, dedup_key
-FROM cursor_usage_events
+SELECT {columns} FROM cursor_usage_events

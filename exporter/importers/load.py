@@ -68,10 +68,14 @@ def finish_run(
 ) -> None:
     """Record a complete import; only now does an unchanged source mean nothing to do."""
     with conn.transaction():
+        was_pending = conn.execute(QUERIES["is_usage_pending"]).fetchone()
+        # A trigger folds what is pending.
         conn.execute(
             "UPDATE sources SET watermark = %s, completed_at = now() WHERE source_id = %s",
             (watermark, source_id),
         )
+        if was_pending and was_pending[0]:
+            conn.execute(QUERIES["release_keys"])
         conn.execute(
             "INSERT INTO import_runs (source_id, started_at, finished_at, counts)"
             " VALUES (%s, now() - %s * interval '1 second', now(), %s)",
@@ -337,6 +341,7 @@ def note_usage(conn: Connection, bounds: dict[str, int]) -> None:
 def fold_usage(conn: Connection) -> None:
     """Sum up the usage of all noted sessions, as the end of an import does."""
     conn.execute("SELECT fold_usage()")
+    conn.execute(QUERIES["release_keys"])
 
 
 def refresh_statistics(conn: Connection) -> None:

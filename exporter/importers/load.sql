@@ -202,11 +202,11 @@ WHERE m.session_key BETWEEN %(low)s AND %(high)s AND NOT EXISTS (
 INSERT INTO session_models {fresh} ON CONFLICT (session_key, model_id) DO NOTHING
 
 -- Of an id that several sources hold, one copy is exported: not deleted before deleted, present
--- before gone, the latest activity, the most messages, the source that was seen last.
+-- before gone, the latest activity, the most messages, the source that was seen last. Which rows of
+-- usage have a key to themselves depends on the choice.
 -- name: choose_copies
-UPDATE sessions AS s SET shadowed = ranked.place > 1, changed_revision = %(revision)s
-FROM (
-    SELECT session_key, row_number() OVER (
+WITH ranked AS MATERIALIZED (
+    SELECT session_key, shadowed, row_number() OVER (
         PARTITION BY id
         ORDER BY deleted_at_text IS NOT NULL, presence <> 'present', message_count = 0,
             activity_ms DESC NULLS LAST, message_count DESC, source_id DESC
@@ -215,7 +215,13 @@ FROM (
     WHERE (%(always)s OR (SELECT count(*) > 1 FROM sources)) AND id IN (
         SELECT mine.id FROM sessions AS mine WHERE mine.session_key IN ({keys})
     )
-) AS ranked
+), noted AS (
+    INSERT INTO pending_usage
+    SELECT session_key FROM ranked WHERE shadowed <> (place > 1)
+    ON CONFLICT DO NOTHING
+)
+UPDATE sessions AS s SET shadowed = ranked.place > 1, changed_revision = %(revision)s
+FROM ranked
 WHERE s.session_key = ranked.session_key AND s.shadowed <> (ranked.place > 1)
 
 -- The v1 text of the sessions given; rows whose text stays as it was are not written.
@@ -396,6 +402,40 @@ WHERE b.source_id = %(source_id)s
 INSERT INTO pending_usage
 SELECT DISTINCT session_key FROM usage_rows WHERE session_key BETWEEN %(low)s AND %(high)s
 ON CONFLICT DO NOTHING
+
+-- Whether the sums that the reports read lack anything.
+-- name: is_usage_pending
+SELECT EXISTS (SELECT FROM pending_usage)
+
+-- Keys that several rows hold only because several sources hold the session: of those rows no two
+-- are ever counted together, so that they are summed up like any other, which fold_usage() does not
+-- do by itself. Whoever changes the choice of copies notes the sessions, and their keys are looked
+-- at again.
+-- name: release_keys
+WITH released AS MATERIALIZED (
+    SELECT u.dedup_key FROM repeated_usage AS u JOIN sessions AS s USING (session_key)
+    WHERE (SELECT count(*) > 1 FROM sources)
+    GROUP BY u.dedup_key
+    HAVING bool_or(s.shadowed) AND count(*) FILTER (WHERE NOT s.shadowed) <= 1
+), keys AS (
+    DELETE FROM repeated_keys AS k USING released AS r WHERE k.dedup_key = r.dedup_key
+), rows AS (
+    DELETE FROM repeated_usage AS u USING released AS r WHERE u.dedup_key = r.dedup_key
+    RETURNING u.*
+)
+INSERT INTO usage_slots
+SELECT u.session_key,
+    CASE WHEN u.at >= '2012-01-01Z' THEN date_bin('15 minutes', u.at, '2012-01-01Z') ELSE u.at END,
+    u.day_text, u.model_id, u.reported_cost IS NOT NULL,
+    least(sum(u.input_tokens), 9223372036854775807),
+    least(sum(u.output_tokens), 9223372036854775807),
+    least(sum(CASE WHEN u.output_tokens <> 0 THEN u.output_tokens
+        ELSE greatest(u.reasoning_tokens, 0) END), 9223372036854775807),
+    least(sum(u.cache_creation_input_tokens), 9223372036854775807),
+    least(sum(u.cache_read_input_tokens), 9223372036854775807),
+    sum(u.reported_cost)
+FROM rows AS u
+GROUP BY 1, 2, 3, 4, 5
 
 -- name: analyze
 ANALYZE sessions, session_lines, session_models, usage_rows, activity_points, usage_slots,

@@ -2,6 +2,7 @@
 
 A remote enters the archive only in its storage form, which has no user, password, query or
 fragment. Where even that text may carry a credential it is withheld, and only its key is kept.
+Paths and labels lose what looks like a credential before anything is made of them.
 """
 
 from __future__ import annotations
@@ -22,10 +23,22 @@ from exporter.core.identity import (
     derive_identity,
     session_identity,
 )
-from exporter.core.intake import MAX_LABEL_BYTES, Repairs, copy_text, row_uuid
-from exporter.core.remotes import clean_path, may_hold_credential, storage_form
+from exporter.core.intake import (
+    MAX_LABEL_BYTES,
+    MAX_TEXT_BYTES,
+    Repairs,
+    copy_text,
+    fits,
+    instant_text,
+    row_uuid,
+)
+from exporter.core.remotes import (
+    clean_path,
+    hide_credentials,
+    may_hold_credential,
+    storage_form,
+)
 from exporter.core.text import trim
-from exporter.core.times import parse_strict_ns
 from exporter.db import queries
 from exporter.importers.load import render
 from exporter.importers.source import SourceMapping, SourceObservation
@@ -96,7 +109,7 @@ def replace_places(
         _stage(conn, "observations", _observation_rows(source_id, observations, repairs))
         dirty = conn.execute(QUERIES["upsert_observations"]).fetchall()
         dirty += conn.execute(QUERIES["delete_observations"], parameters).fetchall()
-        _stage(conn, "mappings", _mapping_rows(source_id, mappings))
+        _stage(conn, "mappings", _mapping_rows(source_id, mappings, repairs))
         remapped = conn.execute(QUERIES["upsert_mappings"]).rowcount
         remapped += conn.execute(QUERIES["delete_mappings"], parameters).rowcount
         places = Places.load(conn, source_id)
@@ -157,7 +170,7 @@ def _observation_rows(
     """Rows of project_observations, one per natural key: the one observed last."""
     rows: dict[str, tuple[Any, ...]] = {}
     for seen in observations:
-        row = _observation_row(source_id, seen)
+        row = _observation_row(source_id, seen, repairs) if _is_kept(seen, seen.project) else None
         if row is None:
             repairs.add("observation")
             continue
@@ -167,16 +180,39 @@ def _observation_rows(
     yield from rows.values()
 
 
-def _observation_row(source_id: int, seen: SourceObservation) -> tuple[Any, ...] | None:
+def _is_kept(row: SourceObservation | SourceMapping, project: str) -> bool:
+    """Whether the texts of a row are short enough; a project is part of an index entry."""
+    texts = (value for value in row if isinstance(value, str))
+    return fits(project, MAX_LABEL_BYTES) and all(fits(text, MAX_TEXT_BYTES) for text in texts)
+
+
+def _public(text: str, repairs: Repairs) -> str:
+    """Trimmed text without what looks like a credential; counts what went."""
+    trimmed = trim(text)
+    public = hide_credentials(trimmed)
+    if public != trimmed:
+        repairs.add("credential")
+    return public
+
+
+def _observation_row(
+    source_id: int, seen: SourceObservation, repairs: Repairs
+) -> tuple[Any, ...] | None:
     """One observation as it may be stored, None for one that has no project or machine.
 
     The key is that of the text at the source, because its owner recomputes it from there; the
     remote itself is stored only if its storage form is free of anything like a credential.
     """
-    project, machine, root = trim(seen.project), trim(seen.machine), trim(seen.root_path)
-    if not project or not machine or len(project.encode()) > MAX_LABEL_BYTES:
+    project, machine, root, worktree_name, worktree_root, observed = (
+        _public(text, repairs)
+        for text in (
+            *(seen.project, seen.machine, seen.root_path, seen.worktree_name),
+            *(seen.worktree_root_path, seen.observed_at),
+        )
+    )
+    if not project or not machine:
         return None
-    identity = derive_identity(root, seen.git_remote, seen.worktree_root_path)
+    identity = derive_identity(root, seen.git_remote, worktree_root)
     remote = storage_form(seen.git_remote)
     normalized = identity.normalized_remote if identity else None
     redacted = may_hold_credential(seen.git_remote)
@@ -185,7 +221,6 @@ def _observation_row(source_id: int, seen: SourceObservation) -> tuple[Any, ...]
     natural = "\x1f".join(
         (project, machine, root, "" if redacted else remote, _redacted_key(identity, redacted))
     )
-    observed = trim(seen.observed_at)
     return (
         source_id,
         row_uuid(natural),
@@ -193,11 +228,11 @@ def _observation_row(source_id: int, seen: SourceObservation) -> tuple[Any, ...]
         machine,
         root,
         "" if redacted else remote,
-        seen.git_remote_name if _PLAIN_NAME.fullmatch(seen.git_remote_name) else "",
-        trim(seen.worktree_name),
-        trim(seen.worktree_root_path),
+        _remote_name(seen.git_remote_name),
+        worktree_name,
+        worktree_root,
         observed,
-        observed if parse_strict_ns(observed) is not None else None,
+        instant_text(observed) or None,
         identity.key if identity else None,
         identity.key_source if identity else None,
         normalized,
@@ -206,16 +241,28 @@ def _observation_row(source_id: int, seen: SourceObservation) -> tuple[Any, ...]
     )
 
 
+def _remote_name(name: str) -> str:
+    """The name of a remote, '' for one that may be the remote itself or a credential."""
+    is_plain = _PLAIN_NAME.fullmatch(name) and hide_credentials(name) == name
+    return name if is_plain else ""
+
+
 def _redacted_key(identity: Any, redacted: bool) -> str:
     """Keeps two withheld remotes of one root apart, by their keys."""
     return identity.key if redacted and identity else ""
 
 
-def _mapping_rows(source_id: int, mappings: Iterable[SourceMapping]) -> Iterator[tuple[Any, ...]]:
+def _mapping_rows(
+    source_id: int, mappings: Iterable[SourceMapping], repairs: Repairs
+) -> Iterator[tuple[Any, ...]]:
     rows = {}
     for seen in mappings:
-        prefix = clean_path(trim(seen.path_prefix))
-        project = trim(seen.project).replace("-", "_")
-        key = row_uuid(f"{seen.machine}\x1f{prefix}")
-        rows[key] = (source_id, key, seen.machine, prefix, seen.layout, project, seen.is_enabled)
+        if not _is_kept(seen, seen.project):
+            repairs.add("mapping")
+            continue
+        prefix = clean_path(_public(seen.path_prefix, repairs))
+        project = _public(seen.project, repairs).replace("-", "_")
+        machine, layout = hide_credentials(seen.machine), hide_credentials(seen.layout)
+        key = row_uuid(f"{machine}\x1f{prefix}")
+        rows[key] = (source_id, key, machine, prefix, layout, project, seen.is_enabled)
     yield from rows.values()

@@ -6,12 +6,38 @@ fingerprint of each, so that only those that look different are read again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from exporter.core.intake import Repairs, SourceEvent, SourceMessage, SourceSession
+
+_OBSERVED: Final = ("project", "machine", "root_path")
+_MAPPED: Final = ("machine", "path_prefix", "project")
+#: The columns without which a table of an archive says nothing. Any other may be absent.
+REQUIRED: Final[Mapping[str, Sequence[str]]] = {
+    "sessions": ("id",),
+    "messages": ("session_id", "ordinal", "role", "timestamp"),
+    "usage_events": ("session_id", "id", "model"),
+    "excluded_sessions": ("id",),
+    "model_pricing": ("model_pattern",),
+    "cursor_usage_events": ("occurred_at", "model"),
+    "project_identity_observations": _OBSERVED,
+    "source_project_identity_observations": _OBSERVED,
+    "worktree_project_mappings": _MAPPED,
+    "source_worktree_project_mappings": _MAPPED,
+    "archive_metadata": ("key", "value"),
+}
+
+
+def missing_column(columns: Mapping[str, Container[str]]) -> str | None:
+    """``table without the column name`` for the first required one that a table lacks."""
+    for table, required in REQUIRED.items():
+        for name in required:
+            if table in columns and name not in columns[table]:
+                return f"{table} without the column {name}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

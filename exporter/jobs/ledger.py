@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +24,10 @@ from exporter.jobs.job import Connection, Job, Lease, LeaseLost, Opener, Tally, 
 
 QUERIES = queries.load(__file__)
 
-#: A worker that says nothing for so long is taken for dead.
-LEASE_SECONDS = 8.0
-HEARTBEAT_SECONDS = 2.0
+#: A worker that says nothing for so long is taken for dead. With a unit that a living worker is
+#: busy with in between, its work is in other hands within ten seconds.
+LEASE_SECONDS = 7.0
+HEARTBEAT_SECONDS = 1.5
 #: So often an item may be in the hands of a worker that dies, among others.
 FREE_TRIES = 3
 
@@ -70,20 +71,53 @@ def end_run(
 
     `is_finished` says that nothing is left of the whole job.
     """
-    counts = json.dumps(dict(tally.outcomes))
+    parameters = {
+        "job": job.name, "run_id": run_id, "state": state, "finished": is_finished,
+        "counts": json.dumps(dict(tally.outcomes)),
+    }  # fmt: skip
     with conn.transaction():
-        conn.execute(QUERIES["end_run"], {"run_id": run_id, "state": state, "counts": counts})
-        parameters = {"job": job.name, "finished": is_finished, "counts": counts}
+        conn.execute(QUERIES["end_run"], parameters)
         conn.execute(QUERIES["end_job"], parameters)
 
 
 @contextmanager
 def lease(opener: Opener, conn: Connection, job: Job, run_id: int) -> Iterator[Lease]:
-    """Hold a lease while the block runs; units still claimed at its end are free at once.
+    """Take a lease and keep it while the block runs. Raises LeaseHeld."""
+    with kept(opener, conn, take(conn, job, run_id)) as taken:
+        yield taken
 
-    Raises LeaseHeld when the job allows one worker and there is one.
+
+def take(
+    conn: Connection, job: Job, run_id: int, pause: Callable[[], bool] | None = None
+) -> Lease:  # fmt: skip
+    """Take a lease, which lasts for seconds unless it is kept.
+
+    Raises LeaseHeld when the job allows one worker and there is one. With `pause`, which waits a
+    moment and says whether to go on, a holder has to give a sign of life first: the lease of one
+    that was killed, or that a lost answer left behind, is waited for until it runs out.
     """
-    taken = _take(conn, job, run_id)
+    parameters = {
+        "job": job.name, "run_id": run_id, "is_exclusive": job.is_exclusive,
+        "holder": f"{socket.gethostname()} pid {os.getpid()}", "seconds": LEASE_SECONDS,
+    }  # fmt: skip
+    seen = None
+    while True:
+        with conn.transaction():
+            conn.execute(QUERIES["trim_leases"], parameters)
+            conn.execute(QUERIES["expire_exclusive"], parameters)
+            row = conn.execute(QUERIES["take_lease"], parameters).fetchone()
+        if row is not None:
+            return Lease(job.name, row[0], run_id)
+        found = conn.execute(QUERIES["holder"], parameters).fetchone()
+        is_alive = found is not None and seen not in (None, found)
+        if is_alive or pause is None or not pause():
+            raise LeaseHeld(f"the job {job.name}", found[0] if found else "just ended")
+        seen = found
+
+
+@contextmanager
+def kept(opener: Opener, conn: Connection, taken: Lease) -> Iterator[Lease]:
+    """Renew a lease while the block runs; units still claimed at its end are free at once."""
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(opener, taken, stop), daemon=True)
     beat.start()
@@ -92,9 +126,12 @@ def lease(opener: Opener, conn: Connection, job: Job, run_id: int) -> Iterator[L
     finally:
         stop.set()
         beat.join(timeout=HEARTBEAT_SECONDS)
-        # When the connection is gone the lease runs out by itself.
-        with suppress(psycopg.Error, ExporterError), alive(conn, opener) as usable:
-            _release(usable, taken)
+        # That the connection is gone shows at the first try; if the second one fails too, the
+        # lease runs out by itself.
+        for _ in range(2):
+            with suppress(psycopg.Error, ExporterError), alive(conn, opener) as usable:
+                _release(usable, taken)
+                break
 
 
 def hold(conn: Connection, held: Lease) -> None:
@@ -106,6 +143,8 @@ def hold(conn: Connection, held: Lease) -> None:
 def claim(conn: Connection, held: Lease, count: int) -> list[Item]:
     """Take up to `count` waiting items, in the order of their keys.
 
+    A worker asks when it has none left. What the ledger says is in its hands all the same was
+    claimed in a transaction whose answer never came, and is given to it again.
     An item that was in hand when workers died comes alone and last, so that it can be told which
     of them it was that killed them.
     """
@@ -122,7 +161,8 @@ def claim(conn: Connection, held: Lease, count: int) -> list[Item]:
 
 def is_leased_elsewhere(conn: Connection, held: Lease) -> bool:
     """Whether other workers have items in hand, alive or not."""
-    parameters = {"job": held.job, "lease": held.number}
+    parameters = {"job": held.job, "lease": held.number, "seconds": LEASE_SECONDS}
+    conn.execute(QUERIES["trim_leases"], parameters)
     return bool(_one(conn.execute(QUERIES["is_leased_elsewhere"], parameters))[0])
 
 
@@ -205,25 +245,15 @@ def requeue(conn: Connection, reason: str) -> int:
 # --- Leases ---------------------------------------------------------------------------------
 
 
-def _take(conn: Connection, job: Job, run_id: int) -> Lease:
-    parameters = {
-        "job": job.name, "run_id": run_id, "is_exclusive": job.is_exclusive,
-        "holder": f"{socket.gethostname()} pid {os.getpid()}", "seconds": LEASE_SECONDS,
-    }  # fmt: skip
-    with conn.transaction():
-        conn.execute(QUERIES["expire_exclusive"], parameters)
-        row = conn.execute(QUERIES["take_lease"], parameters).fetchone()
-    if row is None:
-        holder = conn.execute(QUERIES["holder"], parameters).fetchone()
-        raise LeaseHeld(f"the job {job.name}", holder[0] if holder else "just ended")
-    return Lease(job.name, row[0], run_id)
-
-
 def _release(conn: Connection, held: Lease) -> None:
     parameters = {"job": held.job, "lease": held.number}
     with conn.transaction():
         conn.execute(QUERIES["release_items"], parameters)
         conn.execute(QUERIES["release_lease"], parameters)
+
+
+def _renew(conn: Connection, held: Lease) -> None:
+    conn.execute(QUERIES["renew_lease"], {"lease": held.number, "seconds": LEASE_SECONDS})
 
 
 def _beat(opener: Opener, held: Lease, stop: threading.Event) -> None:
@@ -232,12 +262,11 @@ def _beat(opener: Opener, held: Lease, stop: threading.Event) -> None:
     A failure is no news here: the next beat tries again, and if none succeeds the lease runs out.
     """
     conn: Connection | None = None
-    parameters = {"lease": held.number, "seconds": LEASE_SECONDS}
     while not stop.wait(HEARTBEAT_SECONDS):
         try:
             if conn is None or conn.closed:
                 conn = opener()
-            conn.execute(QUERIES["renew_lease"], parameters)
+            _renew(conn, held)
         except (psycopg.Error, ExporterError):
             if conn is not None:
                 conn.close()

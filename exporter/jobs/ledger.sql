@@ -10,14 +10,16 @@ INSERT INTO job_runs (job) VALUES (%(job)s) RETURNING run_id
 UPDATE job_runs SET state = %(state)s, finished_at = clock_timestamp(), counts = %(counts)s::jsonb
 WHERE run_id = %(run_id)s
 
--- Finished is said only by a run that found nothing left; other runs may still be at work.
+-- Finished is said by a run that found nothing left, and stands when one that was too late ends
+-- after it. Otherwise others may still be at work; of the run's own workers nobody is, and one that
+-- was killed still has its lease.
 -- name: end_job
 UPDATE jobs SET state = CASE WHEN %(finished)s THEN 'finished' ELSE 'pending' END,
     finished_at = CASE WHEN %(finished)s THEN clock_timestamp() END,
     counts = CASE WHEN %(finished)s THEN %(counts)s::jsonb ELSE counts END
-WHERE job = %(job)s AND NOT EXISTS (
-    SELECT FROM job_leases WHERE job = %(job)s AND released_at IS NULL
-       AND lease_until > clock_timestamp())
+WHERE job = %(job)s AND (%(finished)s OR state = 'running' AND NOT EXISTS (
+    SELECT FROM job_leases WHERE job = %(job)s AND run_id <> %(run_id)s AND released_at IS NULL
+       AND lease_until > clock_timestamp()))
 
 -- Exclusive leases that ran out make room for the next.
 -- name: expire_exclusive
@@ -32,7 +34,15 @@ ON CONFLICT (job) WHERE is_exclusive AND released_at IS NULL DO NOTHING
 RETURNING lease_id
 
 -- name: holder
-SELECT holder FROM job_leases WHERE job = %(job)s AND is_exclusive AND released_at IS NULL
+SELECT holder, lease_id, lease_until FROM job_leases
+WHERE job = %(job)s AND is_exclusive AND released_at IS NULL
+
+-- The server's clock was set back: a lease that would last for hours lasts as long as any other.
+-- Its worker, if it lives, renews it before that.
+-- name: trim_leases
+UPDATE job_leases SET lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE job = %(job)s AND released_at IS NULL
+  AND lease_until > clock_timestamp() + make_interval(secs => %(seconds)s)
 
 -- The server's clock counts, never the worker's.
 -- name: renew_lease
@@ -53,13 +63,15 @@ WHERE lease_id = %(lease)s AND released_at IS NULL
 -- name: hold_lease
 SELECT lease_id FROM job_leases WHERE lease_id = %(lease)s AND released_at IS NULL FOR SHARE
 
--- Items that wait, and those whose worker went silent.
+-- Items that wait, those whose worker went silent, and those that the worker itself has without
+-- knowing it.
 -- name: claim
 WITH chosen AS (
     SELECT i.item, i.generation FROM job_items AS i
-    WHERE i.job = %(job)s AND i.attempts < %(tries)s AND (i.status = 'pending' OR (i.status = 'leased' AND NOT EXISTS (
+    WHERE i.job = %(job)s AND i.attempts < %(tries)s AND (i.status = 'pending'
+      OR (i.status = 'leased' AND (i.lease_id = %(lease)s OR NOT EXISTS (
         SELECT FROM job_leases AS l WHERE l.lease_id = i.lease_id
-           AND l.released_at IS NULL AND l.lease_until > clock_timestamp())))
+           AND l.released_at IS NULL AND l.lease_until > clock_timestamp()))))
     ORDER BY i.item LIMIT %(count)s
     FOR UPDATE OF i SKIP LOCKED
 )

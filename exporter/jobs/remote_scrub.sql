@@ -96,5 +96,14 @@ WHERE source_id = %(source_id)s AND observation_key = %(observation_key)s
 -- name: forget_reports
 DELETE FROM job_items WHERE job = 'remotes' AND run_id IS DISTINCT FROM %(run_id)s
 
+-- Rows that were there before the guard are not proven yet.
+-- name: guard_is_open
+SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass('project_observations')
+    AND conname = 'project_observations_clean' AND NOT convalidated)
+
+-- Reads the table once; others read and write meanwhile.
+-- name: validate_guard
+ALTER TABLE project_observations VALIDATE CONSTRAINT project_observations_clean
+
 -- name: salt
 SELECT database_id FROM archive

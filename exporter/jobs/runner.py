@@ -22,8 +22,8 @@ from typing import Any, Protocol, TypeVar
 
 import psycopg
 
-from exporter.core.pace import BatchSize, Pace, Reaction, reaction, retry_delay
-from exporter.errors import ExporterError, Interrupted, LeaseHeld
+from exporter.core.pace import BatchSize, Pace, Reaction, Wait, reaction, retry_delay
+from exporter.errors import ExporterError, Interrupted, LeaseHeld, ObjectStoreUnavailable
 from exporter.jobs import ledger
 from exporter.jobs.job import Connection, Job, Lease, LeaseLost, Opener, Tally, alive
 
@@ -37,10 +37,16 @@ UNIT_TRIES = 3
 LOCK_TIMEOUT = "2s"
 #: Longest statement, where the operator set no limit of his own.
 STATEMENT_TIMEOUT = "2min"
+#: Longest silence inside a transaction, where the operator set no limit of his own: the locks of a
+#: worker that is suspended go, and a large log on a slow line has the time it needs.
+IDLE_TIMEOUT = "60s"
 _TIMEOUTS = """
 SELECT set_config('lock_timeout', %(lock)s, false), set_config('statement_timeout',
     CASE WHEN current_setting('statement_timeout') = '0' THEN %(statement)s
-         ELSE current_setting('statement_timeout') END, false)
+         ELSE current_setting('statement_timeout') END, false),
+    set_config('idle_in_transaction_session_timeout',
+    CASE WHEN current_setting('idle_in_transaction_session_timeout') = '0' THEN %(idle)s
+         ELSE current_setting('idle_in_transaction_session_timeout') END, false)
 """
 #: How far the slowest standby is behind, in seconds; 0 without one.
 REPLICATION_LAG = """
@@ -65,6 +71,8 @@ class Options:
     share: float = 1.0
     #: Seconds that a standby may be behind before the workers wait for it.
     replication_lag: float | None = None
+    #: Seconds of rest of each worker after each unit.
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -158,28 +166,50 @@ def _end(
 ) -> int | None:
     """Record the end of a run; returns how many rows are left, None if the server is not there.
 
-    Raises nothing: a run that failed has an error of its own, which is the one that counts.
+    A run that did all of its work waits for a server that is gone, as its workers do, and raises
+    what does not pass. One that failed or was stopped has something else to say, and raises
+    nothing.
     """
-    for _ in range(2):
-        # The connection was idle for as long as the run took: the second try has a new one.
-        with suppress(psycopg.Error, ExporterError), alive(conn, opener) as usable:
-            left = job.remaining(usable)
-            is_finished = state == "finished" and left == 0
-            ledger.end_run(usable, job, run_id, state, tally, is_finished=is_finished)
-            return left
+    is_done = state == "finished"
+    tries = TRIES if is_done else 2
+    for attempt in range(1, tries + 1):
+        try:
+            # The connection was idle for as long as the run took: the second try has a new one.
+            with alive(conn, opener) as usable:
+                left = job.remaining(usable)
+                is_finished = is_done and left == 0
+                ledger.end_run(usable, job, run_id, state, tally, is_finished=is_finished)
+                return left
+        except (psycopg.Error, ExporterError) as error:
+            if is_done and (attempt == tries or not _is_passing(error)):
+                raise
+            time.sleep(retry_delay(attempt, random.random()))
     return None
+
+
+def _is_passing(error: psycopg.Error | ExporterError) -> bool:
+    """Whether the same may succeed later."""
+    if isinstance(error, ExporterError):
+        return error.retryable
+    return reaction(error.sqlstate) in (Reaction.RETRY, Reaction.RECONNECT, Reaction.HOLD)
 
 
 def _dry_run(
     job: Job, opener: Opener, conn: Connection, options: Options, stop: Stop, receiver: Receiver
 ) -> Summary:
-    """Go through all pending units without a lease and without writing."""
+    """Go through all pending units without a lease and without writing, at the pace asked for."""
     started = time.monotonic()
     counter = _Counter(receiver)
+    pace = Pace(options.rows_per_second, options.bytes_per_second, options.share)
     for unit in _pending(job, conn):
         if stop or (options.limit is not None and counter.tally.rows >= options.limit):
             break
-        counter.done(job.preview(conn, unit))
+        began = time.monotonic()
+        tally = job.preview(conn, unit)
+        counter.done(tally)
+        wait = pace.after(tally.rows, tally.bytes_in, time.monotonic() - began)
+        wait = max(wait, Wait(options.pause, "the pause after each row"))
+        _sleep(wait.seconds, wait.reason, counter, stop)
     seconds = time.monotonic() - started
     return Summary(job.name, None, counter.tally, job.remaining(conn), False, seconds)
 
@@ -237,7 +267,10 @@ class Worker:
 
     def run(self) -> None:
         try:
-            with ledger.lease(self.opener, self.conn, self.job, self.run_id) as lease:
+            taken = self._try(
+                lambda: ledger.take(self.conn, self.job, self.run_id, self._pause)
+            )  # fmt: skip
+            with ledger.kept(self.opener, self.conn, taken) as lease:
                 while not self._is_over():
                     units = self._try(lambda: self.job.claim(self.conn, lease, self._room()))
                     if units:
@@ -246,8 +279,17 @@ class Worker:
                         self._wait(POLL_SECONDS, "units in the hands of other workers")
                     else:
                         break
+        except (psycopg.Error, ExporterError):
+            # What fails while we are asked to stop is left to the next run like all the rest.
+            if not self.stop:
+                raise
         finally:
             self.conn.close()
+
+    def _pause(self) -> bool:
+        """Give another run time to show that it lives; False when there is no time for that."""
+        self._wait(POLL_SECONDS, "a run that may be dead")
+        return not self.stop
 
     def _is_over(self) -> bool:
         return bool(self.stop) or self._room() <= 0
@@ -267,6 +309,7 @@ class Worker:
             self.rows += tally.rows
             self.listener.done(tally)
             wait = self.pace.after(tally.rows, tally.bytes_in, seconds)
+            wait = max(wait, Wait(self.options.pause, "the pause after each row"))
             # With its wait: what is claimed and not worked on is kept from others.
             self.batch.took(tally.rows, seconds + wait.seconds)
             if wait.seconds:
@@ -297,10 +340,12 @@ class Worker:
             except LeaseLost:
                 return self._lost()
             except psycopg.Error as error:
-                match reaction(error.sqlstate):
-                    case Reaction.QUARANTINE | Reaction.SHRINK:
-                        facts = {"sqlstate": error.sqlstate}
-                        return self._refuse(lease, unit, "DB_REJECTED", facts)
+                found = reaction(error.sqlstate)
+                # A signal cut the tries short: that the unit takes too long is not proven.
+                is_too_long = found is Reaction.SHRINK and not self.stop
+                if found is Reaction.QUARANTINE or is_too_long:
+                    facts = {"sqlstate": error.sqlstate}
+                    return self._refuse(lease, unit, "DB_REJECTED", facts)
                 raise
             except (ExporterError, KeyboardInterrupt):
                 raise
@@ -349,6 +394,13 @@ class Worker:
             except psycopg.Error as error:
                 attempt += 1
                 is_unknown = self._recover(error, attempt) or is_unknown
+            except ObjectStoreUnavailable as error:
+                # Good rows never go to quarantine for this: hold on, then stop with all as it was.
+                attempt += 1
+                if attempt >= TRIES or self.stop:
+                    raise
+                delay = retry_delay(attempt, random.random(), longest=60.0)
+                self._wait(delay, f"the object store: {error.problem}")
 
     def _recover(self, error: psycopg.Error, attempt: int) -> bool:
         """Wait as the error asks; True when the connection was lost. Raises what will not pass."""
@@ -376,7 +428,12 @@ class Worker:
 
     def _open(self) -> Connection:
         conn = self.opener()
-        conn.execute(_TIMEOUTS, {"lock": LOCK_TIMEOUT, "statement": STATEMENT_TIMEOUT})
+        try:
+            timeouts = {"lock": LOCK_TIMEOUT, "statement": STATEMENT_TIMEOUT, "idle": IDLE_TIMEOUT}
+            conn.execute(_TIMEOUTS, timeouts)
+        except BaseException:
+            conn.close()
+            raise
         return conn
 
     def _reconnect(self) -> None:
@@ -385,18 +442,22 @@ class Worker:
             try:
                 self.conn = self._open()
                 return
-            except ExporterError:
+            except (psycopg.Error, ExporterError):
                 if attempt == TRIES or self.stop:
                     raise
                 self._wait(retry_delay(attempt, random.random()), "no server answers")
 
     def _wait(self, seconds: float, reason: str) -> None:
-        """Sleep in short pieces, so that a signal is heard."""
-        if seconds >= 0.2:
-            self.listener.waiting(reason)
-        end = time.monotonic() + seconds
-        while not self.stop and (left := end - time.monotonic()) > 0:
-            time.sleep(min(0.1, left))
+        _sleep(seconds, reason, self.listener, self.stop)
+
+
+def _sleep(seconds: float, reason: str, listener: Listener, stop: Stop) -> None:
+    """Sleep in short pieces, so that a signal is heard; say why, unless it is over at once."""
+    if seconds >= 0.2:
+        listener.waiting(reason)
+    end = time.monotonic() + seconds
+    while not stop and (left := end - time.monotonic()) > 0:
+        time.sleep(min(0.1, left))
 
 
 # --- Several workers ------------------------------------------------------------------------
@@ -510,7 +571,11 @@ def _child(job: Job, opener: Opener, options: Options, run_id: int, pipe: Pipe) 
     except ExporterError as error:
         with suppress(OSError):
             pipe.send(("failed", (error.message, error.hint)))
-    except psycopg.Error as error:
+    except KeyboardInterrupt:
+        pass  # the second signal
+    except Exception as error:
+        # The text of an error nobody expected may quote anything; its kind may not.
+        state = error.sqlstate if isinstance(error, psycopg.Error) else None
+        why = f"SQLSTATE {state}" if state else type(error).__name__
         with suppress(OSError):
-            state = error.sqlstate or type(error).__name__
-            pipe.send(("failed", (f"a worker failed with SQLSTATE {state}", "run again")))
+            pipe.send(("failed", (f"a worker failed with {why}", "run the same command again")))

@@ -3,6 +3,7 @@
 One plan is one unit. Its bytes are read outside a transaction and taken apart in memory by
 `exporter.core.runzip`; then one short transaction writes ledger, originals and row together,
 guarded by the lease, the generation, the layout and the hash of the bytes that were read.
+What goes to an object store is there, whole and proven, before that transaction begins.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import json
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from exporter.artifacts import logs, plans
+from exporter.artifacts.objects import Objects
 from exporter.artifacts.plans import PlanTable
 from exporter.core import runzip
 from exporter.core.runzip import Outcome, Refusal
@@ -34,6 +38,9 @@ LogStorage = Literal["text", "compact"]
 #: A member larger than this is kept inside the original snapshot only, not a second time.
 MEMBER_MAX_BYTES = 64 * 1024 * 1024
 CPU_SECONDS = 120.0
+#: Bytes of members that are salvaged from one archive, and characters of their names.
+SALVAGED_BYTES = 128 * 1024 * 1024
+SALVAGED_NAME = 600
 #: Plans put on the ledger at a time.
 ENQUEUE = 1000
 #: A row whose workers died so often is what killed them.
@@ -56,11 +63,12 @@ class Source:
 
 @dataclass(slots=True)
 class Kept:
-    """A member's exact bytes, on their way to the originals."""
+    """Exact bytes on their way to the originals; `ref` once they are in the object store."""
 
     kind: str
     path: str
-    body: bytes = field(repr=False)
+    body: bytes | None = field(repr=False)
+    ref: logs.Reference | None = field(repr=False, default=None)
 
 
 @dataclass(slots=True)
@@ -79,7 +87,11 @@ class Split:
     packed: bytes | None = field(repr=False, default=None)
     log_bytes: int | None = None
     encoding: str | None = None
+    #: An overview worked out from the log, for a plan that has none of its own.
+    derived: str | None = None
     originals: list[Kept] = field(repr=False, default_factory=list)
+    #: Of the packed log, wherever it is; set when it is put there.
+    ref: logs.Reference | None = field(repr=False, default=None)
 
     @property
     def size(self) -> int:
@@ -91,21 +103,24 @@ class Split:
 
 
 def split(
-    data: bytes, storage: LogStorage = "text", inline_max: int = logs.INLINE_MAX_BYTES
-) -> Split:
+    data: bytes, storage: LogStorage = "text", inline_max: int = logs.INLINE_MAX_BYTES,
+    derives_overview: bool = False,
+) -> Split:  # fmt: skip
     """Take a snapshot apart and prove that what is left is free of the log.
 
-    Raises Refusal with the reason for quarantine. Takes at most `CPU_SECONDS` of the processor.
+    `derives_overview`: where there is no overview, work one out from the log. Raises Refusal with
+    the reason for quarantine. Takes at most `CPU_SECONDS` of the processor.
     """
     tick = _time_limit()
     archive = runzip.inspect(data)
     report = runzip.check_members(archive, tick=tick)
     reader = None
     text: bytearray | None = None
+    usage = runzip.LogUsage() if derives_overview and report.overview is None else None
     if archive.log is not None:
         reader = runzip.LogReader(archive, spent=report.plain_bytes, tick=tick)
         is_inline = storage == "text" and archive.log.entry.plain_size <= inline_max
-        text = _read(reader, as_text=is_inline)
+        text = _read(reader, usage, as_text=is_inline)
     facts = reader.facts if reader else None
     verdict = runzip.conclude(archive, report, facts)
     overview = None if report.overview is None else json.dumps(report.overview)
@@ -114,6 +129,8 @@ def split(
         found.log_bytes = facts.plain_bytes
         found.text = text
         found.encoding = "utf8-lossy" if facts.is_lossy else "utf8"
+        derived = usage.finish() if usage else None
+        found.derived = None if derived is None else json.dumps(derived)
         if text is None:
             found.encoding = "external"
             found.packed = _gzip(archive, facts)
@@ -134,16 +151,28 @@ def _time_limit() -> runzip.Tick:
     return tick
 
 
-def _read(reader: runzip.LogReader, *, as_text: bool) -> bytearray | None:
+def _read(
+    reader: runzip.LogReader, usage: runzip.LogUsage | None, *, as_text: bool
+) -> bytearray | None:
     """Read the log to its end: its text, or None when only its being whole matters."""
-    if not as_text:
-        for _ in reader.exact():
-            pass
-        return None
-    text = bytearray()
-    for chunk in reader.text():
-        text += chunk
+    text = bytearray() if as_text else None
+    for chunk in reader.text() if as_text else reader.exact():
+        if text is not None:
+            text += chunk
+        if usage is not None:
+            usage.feed(chunk)
     return text
+
+
+def _salvaged(data: bytes) -> list[Kept]:
+    """The whole members of an archive that was cut, as far as time and memory go."""
+    limits = replace(runzip.LIMITS, total_bytes=SALVAGED_BYTES)
+    kept: list[Kept] = []
+    with suppress(Refusal):
+        for found in runzip.salvage(data, limits, tick=_time_limit()):
+            kind = "log" if found.is_log else "member"
+            kept.append(Kept(kind, found.path[:SALVAGED_NAME], found.body))
+    return kept
 
 
 def _gzip(archive: runzip.Archive, facts: runzip.LogFacts) -> bytes:
@@ -191,9 +220,15 @@ class SnapshotSplit:
 
     log_storage: LogStorage = "text"
     inline_max_bytes: int = logs.INLINE_MAX_BYTES
+    objects: Objects | None = None
+    inline_total_max_bytes: int = logs.INLINE_TOTAL_MAX_BYTES
+    #: Of a cut archive, keep the whole members among the originals.
+    salvages: bool = False
+    derives_overview: bool = False
     name: str = "snapshots"
     version: int = 1
     is_exclusive: bool = False
+    _placement: logs.Placement | None = None
     _table: PlanTable | None = None
     #: Where the search for work stands in this run; None before it began.
     _after: str | None = None
@@ -208,8 +243,18 @@ class SnapshotSplit:
     def forget(self) -> None:
         self._table = None
 
+    def placement(self) -> logs.Placement:
+        """Where bytes go; one per worker, since it remembers how full the database is."""
+        if self._placement is None:
+            self._placement = logs.Placement(
+                self.objects, self.inline_max_bytes, self.inline_total_max_bytes
+            )
+        return self._placement
+
     def prepare(self, conn: Connection) -> None:
         plans.make_index(conn, self.table(conn))
+        if self.objects is not None:
+            self.objects.check()
 
     def remaining(self, conn: Connection) -> int:
         row = conn.execute(self.table(conn).fill(QUERIES["remaining"])).fetchone()
@@ -245,7 +290,7 @@ class SnapshotSplit:
         if outcome is not None:
             return Tally({outcome: 1})
         try:
-            found = self._split(data, source)
+            found = self._split(data, source, self.placement().largest_inside(conn))
         except Refusal as refusal:
             return Tally({refusal.outcome: 1}, source.size)
         size = source.size if found.snapshot is None else found.size
@@ -258,10 +303,19 @@ class SnapshotSplit:
         outcome, data, source = self._read(conn, unit)
         if outcome is not None:
             return self._skip(conn, lease, unit, outcome)
+        largest = self.placement().largest_inside(conn)
         try:
-            found = self._split(data, source)
+            found = self._split(data, source, largest)
         except Refusal as refusal:
-            return self._quarantine(conn, lease, unit, refusal.code, refusal.facts, source)
+            facts, kept = refusal.facts, None
+            if self.salvages and refusal.reason is runzip.Reason.ZIP_TRUNCATED and data:
+                kept = Split(refusal.outcome, (), {}, None, originals=_salvaged(data))
+                facts = {**facts, "salvaged": len(kept.originals)}
+                if self.objects is not None:
+                    _put_outside(conn, self.objects, kept, None, largest)
+            return self._quarantine(conn, lease, unit, refusal.code, facts, source, kept)
+        if self.objects is not None:
+            _put_outside(conn, self.objects, found, data, largest)
         # Source and result at once would be the peak of the worker's memory.
         del data
         try:
@@ -296,10 +350,10 @@ class SnapshotSplit:
         digest = hashlib.sha256(data).digest() if data is not None else None
         return (Outcome.SKIPPED_BUSY if row[2] else None), data, Source(row[3], digest, row[5])
 
-    def _split(self, data: bytes | None, source: Source) -> Split:
+    def _split(self, data: bytes | None, source: Source, largest: int) -> Split:
         if data is None:
             raise Refusal(runzip.Reason.ZIP_BOMB, {"bytes": source.size})
-        return split(data, self.log_storage, self.inline_max_bytes)
+        return split(data, self.log_storage, largest, self.derives_overview)
 
     def _skip(self, conn: Connection, lease: Lease, unit: Item, outcome: Outcome) -> Tally:
         with conn.transaction():
@@ -308,7 +362,7 @@ class SnapshotSplit:
 
     def _quarantine(
         self, conn: Connection, lease: Lease, unit: Item, reason: str,
-        facts: Mapping[str, Any], source: Source,
+        facts: Mapping[str, Any], source: Source, kept: Split | None = None,
     ) -> Tally:  # fmt: skip
         settled = Settled(
             "quarantined", Outcome.QUARANTINED, reason, facts=facts,
@@ -316,6 +370,8 @@ class SnapshotSplit:
         )  # fmt: skip
         with conn.transaction():
             ledger.settle(conn, lease, unit, settled)
+            if kept is not None:
+                _keep(conn, unit, kept)
         return Tally({Outcome.QUARANTINED: 1}, source.size)
 
     def _write(
@@ -340,7 +396,7 @@ class SnapshotSplit:
             ledger.settle(conn, lease, unit, settled)
             if conn.execute(_locking(table, source), parameters).fetchone() is None:
                 raise _Changed
-            if new is not None:
+            if new is not None and not any(kept.kind == "snapshot" for kept in found.originals):
                 conn.execute(table.fill(QUERIES["keep_snapshot"]), parameters)
             _keep(conn, unit, found)
             _update(conn, table, parameters, found, size)
@@ -354,12 +410,37 @@ def _locking(table: PlanTable, source: Source) -> sql.Composed:
     return QUERIES["lock"].format(plans=table.identifier, unchanged=unchanged)
 
 
+def _put_outside(
+    conn: Connection, objects: Objects, found: Split, data: bytes | None, largest: int
+) -> None:
+    """Put what does not stay in the database into the object store, before the transaction."""
+    if found.packed is not None:
+        found.ref = logs.put(
+            conn, objects, found.packed, encoding="gzip", plain_bytes=found.log_bytes
+        )
+        found.packed = None
+    if found.snapshot is not None and data is not None and len(data) > largest:
+        found.originals.append(Kept("snapshot", "", data))
+    for kept in found.originals:
+        if kept.body is not None and len(kept.body) > largest:
+            size = len(kept.body)
+            kept.ref = logs.put(conn, objects, kept.body, encoding="identity", plain_bytes=size)
+            kept.body = None
+
+
 def _keep(conn: Connection, unit: Item, found: Split) -> None:
     """Store what leaves the archive, and a log that does not go into the row."""
     for kept in found.originals:
-        logs.keep_original(conn, unit.item, unit.generation, kept.kind, kept.path, kept.body)
+        if kept.ref is not None:
+            logs.hold(conn, kept.ref)
+        logs.keep_original(
+            conn, unit.item, unit.generation, kept.kind, kept.path, kept.body, kept.ref
+        )
     if found.packed is not None:
         logs.keep_blob(conn, found.packed)
+        found.ref = logs.reference(found.packed, found.log_bytes)
+    elif found.ref is not None:
+        logs.hold(conn, found.ref)
 
 
 def _update(
@@ -370,9 +451,10 @@ def _update(
     if found.snapshot is None:
         name = "write_clean"
     log = None if found.text is None else logs.Utf8(found.text)
-    ref = None if found.packed is None else logs.reference(found.packed, found.log_bytes)
+    ref = None if found.ref is None else Jsonb(found.ref)
     values = {
         **parameters, "snapshot": found.snapshot, "overview": found.overview,
+        "derived": found.derived,
         "log": log, "log_bytes": found.log_bytes, "encoding": found.encoding, "ref": ref,
     }  # fmt: skip
     logs.accept_utf8(conn)
@@ -385,13 +467,17 @@ def _update(
 # --- Roll-back ------------------------------------------------------------------------------
 
 
-def restore(conn: Connection, plan: Any) -> int:
+def restore(conn: Connection, plan: Any, objects: Objects | None = None) -> int:
     """Put the snapshot back that the split of a plan replaced; returns its size in bytes.
 
     The plan stays out of later runs until its reason RESTORED is retried. Raises ExporterError
-    when nothing was kept, or when the plan was changed since: then the newer bytes win.
+    when nothing was kept, when it is in an object store that does not give it back, or when the
+    plan was changed since: then the newer bytes win.
     """
     table = plans.find(conn)
+    row = conn.execute(table.fill(QUERIES["find_original"]), {"plan": plan}).fetchone()
+    # Over the network and so outside the transaction; what is kept never changes.
+    data = logs.original(conn, row[0], objects, plan) if row and row[3] and row[4] else None
     with conn.transaction():
         found = conn.execute(table.fill(QUERIES["find_original"]), {"plan": plan}).fetchone()
         if found is None:
@@ -399,13 +485,15 @@ def restore(conn: Connection, plan: Any) -> int:
                 f"no split of plan {plan} is on the ledger",
                 hint="see 'exporter jobs status'; the plan is as it always was",
             )
-        original, size, generation, is_untouched = found
-        if not is_untouched:
+        original, size, generation, is_untouched, is_outside = found
+        is_same = row is not None and row[0] == original and (data is None) != is_outside
+        if not is_untouched or not is_same:
             raise ExporterError(
                 f"plan {plan} was changed after its split",
                 hint="reset it first if the kept snapshot is really the one to have",
             )
-        conn.execute(table.fill(QUERIES["restore"]), {"plan": plan, "original": original})
+        values = {"plan": plan, "original": original, "data": data}
+        conn.execute(table.fill(QUERIES["restore"]), values)
         marked = {"plan": plan, "generation": generation, "source_bytes": size}
         conn.execute(QUERIES["mark_restored"], marked)
     return int(size)

@@ -1,21 +1,28 @@
 -- Puts the next plans that may need work on the ledger. What a plan was found to be in this run
--- stands until the next one; what is in quarantine stays there until its bytes change.
+-- stands until the next one; what is in quarantine stays there until its bytes change. An entry that
+-- another run changed since this statement began is left alone: its plan was seen as it is no more.
 -- name: enqueue
 WITH found AS (
-    SELECT p.id, p.run_generation, octet_length(p.run_zip_snapshot) AS source_bytes FROM {plans} AS p
+    SELECT p.id, p.run_generation, octet_length(p.run_zip_snapshot) AS source_bytes,
+        e.changed_at
+    FROM {plans} AS p LEFT JOIN job_items AS e ON e.job = 'snapshots' AND e.item = p.id::text
+        AND e.generation = p.run_generation
     WHERE p.run_zip_snapshot IS NOT NULL
       AND (p.run_artifact_layout_version IS NULL OR p.run_artifact_layout_version < 2)
       AND (%(after)s::uuid IS NULL OR p.id > %(after)s::uuid)
     ORDER BY p.id LIMIT %(count)s
 ), queued AS (
-    INSERT INTO job_items AS i (job, item, generation, status, source_bytes)
-    SELECT 'snapshots', id::text, run_generation, 'pending', source_bytes FROM found
+    INSERT INTO job_items AS i (job, item, generation, status, source_bytes, changed_at)
+    SELECT 'snapshots', id::text, run_generation, 'pending', source_bytes,
+        coalesce(changed_at, clock_timestamp())
+    FROM found
     ON CONFLICT (job, item, generation) DO UPDATE SET status = 'pending', attempts = 0,
         lease_id = NULL, outcome = NULL, reason = NULL, notes = '{{}}', changed_at = clock_timestamp()
-    WHERE (i.status IN ('done', 'skipped') AND i.run_id IS DISTINCT FROM %(run_id)s
-           AND (i.outcome <> 'SKIPPED_NO_SOURCE' OR excluded.source_bytes > 0))
-       OR (i.status = 'quarantined' AND i.reason <> 'RESTORED'
-           AND i.source_bytes <> excluded.source_bytes)
+    WHERE i.changed_at = excluded.changed_at
+      AND ((i.status IN ('done', 'skipped') AND i.run_id IS DISTINCT FROM %(run_id)s
+            AND (i.outcome <> 'SKIPPED_NO_SOURCE' OR excluded.source_bytes > 0))
+        OR (i.status = 'quarantined' AND i.reason <> 'RESTORED'
+            AND i.source_bytes <> excluded.source_bytes))
     RETURNING 1
 )
 SELECT (SELECT id FROM found ORDER BY id DESC LIMIT 1), (SELECT count(*) FROM queued)
@@ -111,13 +118,13 @@ UPDATE {plans} AS p SET run_artifact_layout_version = 2, run_zip_snapshot = %(sn
     run_track_activity_encoding = %(encoding)s, run_track_activity_ref = %(ref)s,
     run_activity_overview_json = coalesce(%(overview)s, CASE
         WHEN p.run_activity_overview_json::text = 'null' THEN NULL
-        ELSE p.run_activity_overview_json END)
+        ELSE p.run_activity_overview_json END, %(derived)s)
 WHERE p.id = %(item)s::uuid
 RETURNING octet_length(p.run_zip_snapshot), octet_length(p.run_track_activity_jsonl)
 
--- Back to what it was before the split.
+-- Back to what it was before the split; the bytes come along when they are not in the database.
 -- name: restore
-UPDATE {plans} AS p SET run_zip_snapshot = o.body, run_track_activity_jsonl = NULL,
+UPDATE {plans} AS p SET run_zip_snapshot = coalesce(o.body, %(data)s), run_track_activity_jsonl = NULL,
     run_track_activity_bytes = NULL, run_track_activity_encoding = NULL,
     run_track_activity_ref = NULL, run_activity_overview_json = NULL,
     run_artifact_layout_version = NULL
@@ -130,7 +137,8 @@ RETURNING octet_length(p.run_zip_snapshot)
 SELECT o.original_id, o.byte_length, i.generation,
     p.run_generation = i.generation AND p.run_artifact_layout_version >= 2
       AND octet_length(p.run_zip_snapshot) = i.result_bytes
-      AND sha256(p.run_zip_snapshot) = i.result_sha256
+      AND sha256(p.run_zip_snapshot) = i.result_sha256,
+    o.body IS NULL
 FROM job_items AS i
 JOIN artifact_originals AS o ON o.plan_id = i.item::uuid AND o.generation = i.generation
     AND o.kind = 'snapshot' AND o.sha256 = i.source_sha256

@@ -36,6 +36,7 @@ IMPORTED = (
     *("session_lines", "session_models", "session_changes", "usage_rows", "activity_points"),
     *("billing_rows", "project_observations", "worktree_mappings", "source_prices"),
     *("sessions", "model_rates", "models", "import_runs", "sources"),
+    *("usage_slots", "repeated_usage", "repeated_keys", "pending_usage"),
 )
 
 #: The model of the one price in an empty source. Without any stored price the built-in ones are in

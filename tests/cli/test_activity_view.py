@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from exporter.cli import activity, activity_chart
 from exporter.cli.activity_view import heat_strip, money, print_report, shown
+from exporter.cli.zones import system_zone
 from exporter.errors import ExporterError
 
 ROOT = Path(__file__).parents[2]
@@ -177,7 +178,14 @@ def test_the_zone_of_the_system_has_a_name(tmp_path: Path, monkeypatch: pytest.M
         link.unlink(missing_ok=True)
         link.symlink_to(target)
         monkeypatch.delenv("TZ", raising=False)
-        assert activity.system_zone(link) == name
+        assert system_zone(link).key == name
     for value, name in (("Asia/Tokyo", "Asia/Tokyo"), (":Asia/Tokyo", "Asia/Tokyo"), ("", "UTC")):
         monkeypatch.setenv("TZ", value)
-        assert activity.system_zone(link) == name
+        assert system_zone(link).key == name
+
+
+@pytest.mark.parametrize(("named", "json"), [("human", False), ("json", False), (None, True)])
+def test_two_formats_at_once_are_refused(named: str | None, json: bool) -> None:
+    given = {"output_format": named, "json": json, "ndjson": True, "validate": False}
+    with pytest.raises(ExporterError, match="--ndjson cannot be combined with another format"):
+        activity._framing(given)

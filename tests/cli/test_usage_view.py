@@ -10,16 +10,19 @@ from xml.etree import ElementTree
 
 import pytest
 
-from exporter.cli import usage_view
+from exporter.cli import usage, usage_view
 from exporter.cli.usage_view import drawn_bar, money, plain_table, terminal_table
 from exporter.cli.zones import find_zone, system_zone
-from exporter.exports.usage_daily import TOKEN_FIELDS, Report
+from exporter.core.window import Window
+from exporter.exports.usage_daily import TOKEN_FIELDS, Report, Request
 
 TOKENS = dict(zip(TOKEN_FIELDS, (1_234_567, 890_123, 45_678, 9_876_543), strict=True))
 
 
 def day(date: str, *costs: tuple[str, str]) -> dict[str, Any]:
-    models = [{"modelName": name, **TOKENS, "cost": Decimal(cost)} for name, cost in costs]
+    models: list[dict[str, Any]] = [
+        {"modelName": name, **TOKENS, "cost": Decimal(cost)} for name, cost in costs
+    ]
     return {
         "date": date,
         **TOKENS,
@@ -138,3 +141,38 @@ def test_only_exact_names_are_zones(name: str) -> None:
 
 def test_the_titles_are_those_of_the_contract() -> None:
     assert usage_view.TITLES[0] == "DATE" and usage_view.TITLES[-1] == "MODELS"
+
+
+class Terminal(io.StringIO):
+    """Where a person reads along."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("window", "told"),
+    [
+        (Window("2026-03-01", "2026-03-31"), "2026-03-01 to 2026-03-31"),
+        (Window("2026-03-01", None), "since 2026-03-01"),
+        (Window(None, "2026-03-31"), "until 2026-03-31"),
+        (Window(None, None), "all dates"),
+    ],
+)
+def test_a_person_hears_which_dates_are_meant(
+    monkeypatch: pytest.MonkeyPatch, window: Window, told: str
+) -> None:
+    for stream, expected in (
+        (Terminal(), f"window: {told} (Europe/Lisbon)\n"),
+        (io.StringIO(), ""),
+    ):
+        monkeypatch.setattr("sys.stderr", stream)
+        usage._note_request(Request(window, "Europe/Lisbon"))
+        assert stream.getvalue() == expected
+
+
+def test_a_person_hears_of_blanks_in_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    usage._note_request(Request(Window(None, None), "UTC", agents=("claude", " codex")))
+    assert terminal.getvalue().splitlines()[1].endswith('part of it: " codex"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -148,10 +149,53 @@ def test_something_that_is_no_postgresql_is_unreachable() -> None:
         f"postgresql://h/a?no_such_option={SECRET}",
         f"host=h password={SECRET} {SECRET}",
         f"postgresql://me:x@{SECRET}\x01/a",
+        f"postgresql://me:{SECRET}",
+        f"postgresql://me:{SECRET}@h/a?connect_timeout=soon",
+        f"postgresql://me:{SECRET}@\udcff/a",
+        f"postgresql://me:{SECRET}@{'x' * 5_000}/a",
     ],
+    ids=lambda url: url[:40],
 )
 def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
     failure(url)
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("sslmode=sometimes", "sslmode"),
+        ("sslnegotiation=direct&sslmode=prefer", "sslmode"),
+        ("target_session_attrs=any-old", "target_session_attrs"),
+        ("keepalives=x", "keepalives"),
+        ("max_protocol_version=9", "max_protocol_version"),
+        ("hostaddr=127.0.0.1,127.0.0.2,127.0.0.3", "hostaddr"),
+        ("service=no-such-service", "service"),
+        ("port=1,2", "port"),
+    ],
+)
+def test_a_value_that_libpq_refuses_is_named(query: str, name: str) -> None:
+    error = failure(f"postgresql://me:{SECRET}@127.0.0.1/a?{query}")
+    assert isinstance(error, errors.BadInput)
+    assert f"its {name}," in str(error)
+
+
+def test_several_hosts_are_tried_and_named(closed_port: int) -> None:
+    error = failure(f"postgresql://me:{SECRET}@127.0.0.1:{closed_port},[::1]:{closed_port}/a")
+    assert isinstance(error, errors.ServerUnreachable)
+    assert error.place == f"postgresql://me@127.0.0.1:{closed_port},[::1]:{closed_port}/a"
+
+
+def test_libpqs_variables_are_hidden_from_the_embedded_server_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGSERVICE", "x")
+    monkeypatch.setenv("PGX_OF_ANOTHER_PROGRAM", "y")
+    with connect._own_server_only(Settings()):
+        assert "PGSERVICE" not in os.environ
+        assert os.environ["PGX_OF_ANOTHER_PROGRAM"] == "y"
+    assert os.environ["PGSERVICE"] == "x"
+    with connect._own_server_only(Settings(database_url="postgresql://h/a")):
+        assert os.environ["PGSERVICE"] == "x"
 
 
 @pytest.fixture(scope="module")

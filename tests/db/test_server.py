@@ -218,6 +218,64 @@ def test_a_data_folder_of_another_major_version_is_left_alone(home: Path) -> Non
     assert (home / "postgres" / "PG_VERSION").read_text() == "16\n"
 
 
+def test_a_version_that_cannot_be_read_is_not_repeated(home: Path) -> None:
+    (home / "postgres" / "PG_VERSION").write_bytes(b"\xff\x1b[31m\n")
+    with pytest.raises(errors.DataFolderVersion, match="an unknown version"):
+        server.start(home)
+
+
+def test_a_pid_file_with_something_else_in_it_is_told(home: Path) -> None:
+    (home / "postgres" / "postmaster.pid").write_text("x\n")
+    assert server.status(home).state == "stopped"
+    with pytest.raises(errors.ServerStartFailed, match="postmaster"):
+        server.start(home)
+
+
+def test_a_link_to_nowhere_in_the_place_of_the_data_is_told(folder: Path) -> None:
+    (folder / "home").mkdir(mode=0o711)
+    (folder / "home" / "postgres").symlink_to(folder / "nowhere")
+    with pytest.raises(errors.FolderNotWritable) as caught:
+        server.start(folder / "home", UNSAFE_AND_FAST)
+    assert caught.value.folder == str(folder / "home" / "postgres")
+    assert [path.name for path in (folder / "home").glob("postgres-new-*")] == []
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "x" * 5_000, "x/" * 2_500])
+def test_a_path_that_no_system_takes_is_told(folder: Path, path: str) -> None:
+    with pytest.raises(errors.FolderNotWritable, match="file name too long"):
+        server.start(folder / path)
+
+
+def test_a_full_disk_is_told_with_the_way_out(folder: Path) -> None:
+    disk = folder / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0711", "tmpfs", str(disk)], check=False
+    )
+    if made.returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        with pytest.raises(errors.ServerStartFailed, match="No space left") as caught:
+            server.start(disk / "home", UNSAFE_AND_FAST)
+        assert "free space" in caught.value.hint
+        assert [path.name for path in (disk / "home").iterdir()] == ["server.lock"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("2026 LOG:  x\n2026 FATAL:  no room\n2026 LOG:  bye\n", "no room"),
+        ("initdb: error: cannot\ninitdb: removing contents\n", "cannot"),
+        ("something\n\n", "something"),
+        ("", ""),
+    ],
+)
+def test_the_reason_is_what_the_program_died_of(said: str, reason: str) -> None:
+    assert server._reason(said) == reason
+
+
 def test_a_folder_with_other_files_is_left_alone(folder: Path) -> None:
     (folder / "home" / "postgres").mkdir(parents=True)
     (folder / "home" / "postgres" / "letter.txt").write_text("dear")

@@ -44,6 +44,8 @@ TEXT_COLUMNS = {
     "usage_rows": {"event_source", "day_text"},
     "billing_rows": {"day_text"},
     # Made of the columns above and nothing else.
+    "usage_slots": {"day_text"},
+    "repeated_usage": {"event_source", "day_text"},
     "session_lines": {"head", "usage", "tail"},
     "project_observations": {
         *("project", "machine", "root_path", "git_remote", "git_remote_name", "worktree_name"),

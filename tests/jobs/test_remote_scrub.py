@@ -8,13 +8,14 @@ import string
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from exporter.core.intake import row_uuid
-from exporter.core.remotes import is_dirty, is_suspect, storage_form
-from exporter.jobs import ledger
+from exporter.core.remotes import is_dirty, is_suspect, may_hold_credential, storage_form
+from exporter.jobs import ledger, runner
 from exporter.jobs.remote_scrub import QUERIES, RemoteScrub
-from tests.jobs.plans import Plans
+from tests.jobs.plans import Plans, without_guard
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "identity" / "repair.json"
 
@@ -173,7 +174,7 @@ def test_our_own_rows_lose_the_text_and_keep_the_key(plans: Plans) -> None:
         f"https://me:{secret()}@{HOST}": (f"https://{HOST}", False),
         f"https://{HOST.replace('kite', 'x:' + secret())}": ("", True),
     }
-    with plans.opened() as conn:
+    with plans.opened() as conn, without_guard(conn):
         conn.execute(
             "INSERT INTO sources (kind, archive_id, location) VALUES ('agentsview-sqlite', 'a', '')"
         )
@@ -299,3 +300,81 @@ def test_finding_in_sql_and_deciding_in_python_agree_on_100_000_remotes(plans: P
         assert differing[:5] == []
         assert 1_000 < len(found[rule]) < 99_000
     assert not any(is_dirty(storage_form(remote)) for remote in generated)
+
+
+# --- The guard of our own table -------------------------------------------------------------
+
+GUARD = "SELECT convalidated FROM pg_constraint WHERE conname = 'project_observations_clean'"
+
+
+def add_own(conn: psycopg.Connection[Any], remotes: list[str]) -> None:
+    conn.execute(
+        "INSERT INTO sources (kind, archive_id, location) VALUES ('agentsview-sqlite', 'a', '')"
+        " ON CONFLICT DO NOTHING"
+    )
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO project_observations (source_id, observation_key, project, machine,"
+            " root_path, git_remote, git_remote_name, worktree_name, worktree_root_path,"
+            " observed_at_text) SELECT source_id, gen_random_uuid(), 'p', 'm', '', %s, '', '', '',"
+            " '' FROM sources",
+            [(remote,) for remote in remotes],
+        )
+
+
+def test_once_clean_our_own_table_is_proven_and_stays_clean(plans: Plans) -> None:
+    dirty = f"https://me:{secret()}@{HOST}"
+    with plans.opened() as conn:
+        with without_guard(conn):
+            add_own(conn, [dirty])
+        assert conn.execute(GUARD).fetchone() == (False,)
+        with pytest.raises(psycopg.errors.CheckViolation):
+            add_own(conn, [dirty])
+    assert plans.run(RemoteScrub()).is_finished
+    with plans.opened() as conn:
+        assert conn.execute(GUARD).fetchone() == (True,)
+        for remote in (dirty, f"me@{HOST}", f"https://{HOST};x", f"https://h.example/{secret()}"):
+            with pytest.raises(psycopg.errors.CheckViolation):
+                add_own(conn, [remote])
+    assert plans.run(RemoteScrub()).is_finished
+
+
+def test_a_guard_that_cannot_be_proven_now_is_left_to_a_later_run(
+    plans: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LOCK_TIMEOUT", "50ms")
+    assert plans.settings.database_url
+    with psycopg.connect(plans.settings.database_url) as owner:
+        owner.execute("LOCK TABLE exporter.project_observations IN SHARE UPDATE EXCLUSIVE MODE")
+        assert plans.run(RemoteScrub()).is_finished
+    with plans.opened() as conn:
+        assert conn.execute(GUARD).fetchone() == (False,)
+    plans.run(RemoteScrub())
+    with plans.opened() as conn:
+        assert conn.execute(GUARD).fetchone() == (True,)
+
+
+def test_the_guard_lets_in_what_an_import_stores_and_nothing_that_the_job_looks_for(
+    plans: Plans,
+) -> None:
+    chance = random.Random(12)
+    pieces = [*PIECES, *tokens(), *string.ascii_letters]
+    raw = ["".join(chance.choices(pieces, k=chance.randint(1, 9))) for _ in range(10_000)]
+    with plans.opened() as conn:
+        add_own(conn, [storage_form(text) for text in raw if not may_hold_credential(text)])
+        conn.execute("CREATE TEMP TABLE generated (LIKE project_observations INCLUDING ALL)")
+        refused = 0
+        for text in raw[:1_000]:
+            try:
+                conn.execute(
+                    "INSERT INTO generated (source_id, observation_key, project, machine,"
+                    " root_path, git_remote, git_remote_name, worktree_name, worktree_root_path,"
+                    " observed_at_text) VALUES (1, gen_random_uuid(), '', '', '', %s, '', '', '',"
+                    " '')",
+                    [text],
+                )
+                assert not is_dirty(text) and not is_suspect(text), text
+            except psycopg.errors.CheckViolation:
+                refused += 1
+                assert is_dirty(text) or is_suspect(text), text
+    assert 100 < refused < 900

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -12,8 +14,15 @@ import pytest
 from psycopg import sql
 
 from exporter import errors
+from exporter.artifacts import store
+from exporter.core import runzip
 from exporter.db import connect, migrate
+from exporter.jobs import runner
+from exporter.jobs.snapshot_split import SnapshotSplit
+from exporter.paths import known_revisions
 from exporter.settings import Settings
+from tests.core.test_runzip_builders import CLEAN, Part, build, snapshot
+from tests.jobs.plans import Recorder
 from tests.postgres import settings_for
 
 SPLIT_COLUMNS = {
@@ -52,15 +61,49 @@ CLAIM = """
 SELECT id FROM {table} WHERE state = 'pending' AND coalesce(stop_requested, false) = false
 ORDER BY timestamp_created LIMIT 1 FOR UPDATE SKIP LOCKED
 """
+PROGRESS = """
+UPDATE {table} SET state = 'processing', progress_percentage = 40, progress_message = 'drafting',
+    last_seen_timestamp = now() WHERE id = %(id)s
+"""
 FINALISE = """
 UPDATE {table} SET state = 'completed', generated_report_html = '<html>',
     run_zip_snapshot = %(zip)s, progress_percentage = 100 WHERE id = %(id)s
 """
+STOP = """
+UPDATE {table} SET stop_requested = true, stop_requested_timestamp = now() WHERE id = %(id)s
+"""
 RETRY = """
 UPDATE {table} SET state = 'pending', timestamp_created = now(), generated_report_html = NULL,
-    run_zip_snapshot = NULL, progress_percentage = 0 WHERE id = %(id)s
+    run_zip_snapshot = NULL, progress_percentage = 0, stop_requested = false WHERE id = %(id)s
 """
 LIST = "SELECT id, state, generated_report_html, run_zip_snapshot FROM {table} ORDER BY id"
+
+#: The same of the program that splits what it finalises, and what it does when it starts.
+START = """
+ALTER TABLE {table} ADD COLUMN IF NOT EXISTS run_track_activity_jsonl TEXT;
+ALTER TABLE {table} ADD COLUMN IF NOT EXISTS run_track_activity_bytes INTEGER;
+ALTER TABLE {table} ADD COLUMN IF NOT EXISTS run_activity_overview_json JSON;
+ALTER TABLE {table} ADD COLUMN IF NOT EXISTS run_artifact_layout_version INTEGER;
+ALTER TABLE {table} ADD COLUMN IF NOT EXISTS api_key_id VARCHAR(36)
+"""
+FINALISE_SPLIT = """
+UPDATE {table} SET state = 'completed', generated_report_html = '<html>',
+    run_zip_snapshot = %(zip)s, progress_percentage = 100, run_track_activity_jsonl = 'log',
+    run_track_activity_bytes = 3, run_activity_overview_json = CAST(%(overview)s AS JSON),
+    run_artifact_layout_version = 2 WHERE id = %(id)s
+"""
+RETRY_SPLIT = """
+UPDATE {table} SET state = 'pending', timestamp_created = now(), generated_report_html = NULL,
+    run_zip_snapshot = NULL, progress_percentage = 0, stop_requested = false,
+    run_track_activity_jsonl = NULL, run_track_activity_bytes = NULL,
+    run_activity_overview_json = CAST('null' AS JSON), run_artifact_layout_version = NULL
+WHERE id = %(id)s
+"""
+LIST_SPLIT = """
+SELECT id, state, generated_report_html, run_zip_snapshot, run_track_activity_jsonl,
+    run_track_activity_bytes, run_activity_overview_json::text, run_artifact_layout_version
+FROM {table} ORDER BY id
+"""
 
 
 @pytest.fixture
@@ -278,31 +321,166 @@ def test_the_way_back_refuses_to_lose_a_log_and_says_how_many(empty: Settings) -
 # --- The owner goes on ----------------------------------------------------------------------
 
 
-def work_as_the_owner(settings: Settings, table: str) -> None:
-    """One plan through its life, by the owner's statements."""
-    name = sql.Identifier("public", table)
+class Owner:
+    """The owner's program: it knows nothing of us, and remembers what it stored."""
 
-    def run(text: str, **values: Any) -> Any:
-        return conn.execute(sql.SQL(text).format(table=name), values)
+    def __init__(self, settings: Settings, table: str, *, splits: bool = False) -> None:
+        self.settings = settings
+        self.table = sql.Identifier("public", table)
+        self.splits = splits
+        self.stored: dict[uuid.UUID, tuple[Any, ...]] = {}
 
-    with opened(settings) as conn:
-        conn.execute(sql.SQL("TRUNCATE {}").format(name))
+    def run(self, text: str, **values: Any) -> list[tuple[Any, ...]]:
+        with opened(self.settings) as conn:
+            statement = sql.SQL(text).format(table=self.table)
+            cursor = conn.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def listed(self) -> dict[uuid.UUID, tuple[Any, ...]]:
+        rows = self.run(LIST_SPLIT if self.splits else LIST)
+        return {row[0]: row[1:] for row in rows}
+
+    def finalise(self, plan: uuid.UUID, data: bytes) -> None:
+        self.run(
+            FINALISE_SPLIT if self.splits else FINALISE, id=plan, zip=data,
+            **({"overview": '{"total_cost": 0.5}'} if self.splits else {}),
+        )  # fmt: skip
+        rest = ("log", 3, '{"total_cost": 0.5}', 2) if self.splits else ()
+        self.stored[plan] = ("completed", "<html>", data, *rest)
+        assert self.listed() == self.stored
+
+    def retry(self, plan: uuid.UUID) -> None:
+        self.run(STOP, id=plan)
+        self.run(RETRY_SPLIT if self.splits else RETRY, id=plan)
+        rest = (None, None, "null", None) if self.splits else ()
+        self.stored[plan] = ("pending", None, None, *rest)
+        assert self.listed() == self.stored
+
+    def work(self) -> uuid.UUID:
+        """One plan through its life: made, claimed, finalised, retried, finalised; all listed."""
+        if self.splits:
+            self.run(START)
         plan = uuid.uuid4()
-        run(INSERT, id=plan)
-        assert run(CLAIM).fetchone() == (plan,)
-        run(FINALISE, id=plan, zip=b"zip")
-        assert run(LIST).fetchall() == [(plan, "completed", "<html>", b"zip")]
-        run(RETRY, id=plan)
-        assert run(LIST).fetchall() == [(plan, "pending", None, None)]
+        self.run(INSERT, id=plan)
+        assert self.run(CLAIM) == [(plan,)]
+        self.run(PROGRESS, id=plan)
+        assert self.run(CLAIM) == []
+        self.finalise(plan, b"first")
+        self.retry(plan)
+        assert self.run(CLAIM) == [(plan,)]
+        self.finalise(plan, plan.bytes)
+        return plan
 
 
+def ways_between_revisions() -> list[str]:
+    """Up one by one, back down one by one, and up again."""
+    known = known_revisions()
+    return [*known, *reversed(known[:-1]), "base", *known]
+
+
+@pytest.mark.parametrize("splits", [False, True], ids=["before-its-split", "splitting"])
 @pytest.mark.parametrize("table", ["task_item", "plans"])
-def test_the_owner_works_between_every_two_revisions(empty: Settings, table: str) -> None:
-    make(empty, table)
-    for revision in ("0003", "0004", "0005", "0004", "0005"):
-        found = migrate.status(empty).revision or ""
-        (migrate.upgrade if revision > found else migrate.downgrade)(empty, revision)
-        work_as_the_owner(empty, table)
+def test_the_owner_works_between_every_two_revisions(
+    empty: Settings, table: str, splits: bool
+) -> None:
+    make(empty, table, split=splits)
+    owner = Owner(empty, table, splits=splits)
+    owner.work()
+    here = ""
+    for revision in ways_between_revisions():
+        goes_up = revision != "base" and revision > here
+        (migrate.upgrade if goes_up else migrate.downgrade)(empty, revision)
+        here = "" if revision == "base" else revision
+        assert (migrate.status(empty).revision or "") == here
+        owner.work()
+    assert len(owner.stored) == len(ways_between_revisions()) + 1
+
+
+@pytest.mark.parametrize("splits", [False, True], ids=["before-its-split", "splitting"])
+def test_the_owner_works_beside_each_step_and_not_only_after_it(
+    empty: Settings, splits: bool
+) -> None:
+    make(empty, split=splits)
+    owner = Owner(empty, "task_item", splits=splits)
+    owner.work()
+    failures: list[BaseException] = []
+    stop = threading.Event()
+
+    def go_on() -> None:
+        try:
+            while not stop.is_set():
+                owner.work()
+        except BaseException as error:
+            failures.append(error)
+
+    at_work = threading.Thread(target=go_on)
+    at_work.start()
+    try:
+        for revision in known_revisions():
+            migrate.upgrade(empty, revision)
+    finally:
+        stop.set()
+        at_work.join()
+    assert failures == []
+    assert len(owner.stored) > len(known_revisions())
+
+
+def test_the_owner_may_begin_to_split_after_the_adoption(empty: Settings) -> None:
+    make(empty)
+    migrate.upgrade(empty)
+    Owner(empty, "task_item").work()
+    later = Owner(empty, "task_item", splits=True)
+    later.run(START)
+    later.stored = later.listed()
+    later.work()
+    assert columns(empty, "task_item")["run_activity_overview_json"] == "jsonb", "ours stays"
+    with pytest.raises(errors.DatabaseError, match="hold a log"):
+        migrate.downgrade(empty, "0004")
+
+
+def backfill(settings: Settings) -> dict[str, int]:
+    """One run of the backfill in the database as it is."""
+    opener = partial(connect.connect, settings)
+    summary = runner.run(SnapshotSplit(), opener, runner.Options(), Recorder())
+    return dict(summary.tally.outcomes)
+
+
+def test_the_owner_works_on_plans_that_the_backfill_split(empty: Settings) -> None:
+    make(empty, split=True)
+    owner = Owner(empty, "task_item", splits=True)
+    plan, kept = owner.work(), owner.work()
+    owner.run("UPDATE {table} SET run_artifact_layout_version = NULL, run_zip_snapshot = %(zip)s",
+              zip=snapshot())  # fmt: skip
+    migrate.upgrade(empty)
+    assert backfill(empty) == {"MIGRATED": 2}
+    owner.stored = owner.listed()
+    owner.retry(plan)
+    owner.finalise(plan, build(*CLEAN, Part(b"new", b"new")))
+    owner.work()
+    assert backfill(empty) == {}, "what the owner split is left alone"
+    migrate.downgrade(empty, "0004")
+    after = owner.listed()
+    assert after[kept][2] == snapshot()
+    assert after[plan] == owner.stored[plan], "what is newer than the backfill stays"
+
+
+def test_a_run_of_the_old_kind_over_a_split_plan_is_found_and_demoted(empty: Settings) -> None:
+    make(empty)
+    owner = Owner(empty, "task_item")
+    plan = owner.work()
+    owner.finalise(plan, snapshot())
+    migrate.upgrade(empty)
+    assert backfill(empty) == {"MIGRATED": 1}
+    owner.stored = owner.listed()
+    owner.retry(plan)
+    owner.finalise(plan, snapshot(Part(b"b", b"b")))
+    with connect.session(empty) as conn:
+        _, offenders = store.verify(conn)
+        assert [(o.plan, o.reason, o.is_demoted) for o in offenders] == [
+            (plan, "LOG_PRESENT", True)
+        ]
+    assert backfill(empty) == {"MIGRATED": 1}
+    assert runzip.inspect(owner.listed()[plan][2]).log is None
 
 
 def test_the_owner_may_rename_the_table_afterwards(empty: Settings) -> None:
@@ -310,7 +488,7 @@ def test_the_owner_may_rename_the_table_afterwards(empty: Settings) -> None:
     migrate.upgrade(empty)
     with opened(empty) as conn:
         conn.execute("ALTER TABLE public.task_item RENAME TO plans")
-    work_as_the_owner(empty, "plans")
+    Owner(empty, "plans").work()
     migrate.downgrade(empty, "0004")
     assert not set(SPLIT_COLUMNS) & set(columns(empty, "plans"))
 

@@ -8,7 +8,8 @@ The archive is one buffer of raw bytes. The steps build on each other, and each 
 4. `conclude` gives the outcome, `sanitised` the new archive, `originals` what to keep beside it,
    `gzip_frame` the log's packed bytes as a gzip file.
 
-`classify`, `sanitise` and `verify` are whole answers for callers that need only one.
+`classify`, `sanitise` and `verify` are whole answers for callers that need only one. `salvage`
+reads what it can of an archive that lost its end, `LogUsage` sums up a log whose overview is lost.
 Memory on top of the source is chunks of a few hundred KiB, and about a KiB per member.
 """
 
@@ -30,6 +31,8 @@ from exporter.core.runzip.members import MemberReport, Tick, check_members, read
 from exporter.core.runzip.names import LogRank, log_rank
 from exporter.core.runzip.overview import Json, parse_overview
 from exporter.core.runzip.rewrite import is_unchanged, sanitised
+from exporter.core.runzip.salvage import Salvaged, salvage
+from exporter.core.runzip.usage import LogUsage
 from exporter.core.runzip.verdict import Verdict, classify, conclude, sanitise, verify
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "LogRank",
     "LogReader",
     "LogText",
+    "LogUsage",
     "Member",
     "MemberReport",
     "Note",
@@ -51,6 +55,7 @@ __all__ = [
     "Reason",
     "Refusal",
     "Role",
+    "Salvaged",
     "Tick",
     "Verdict",
     "check_members",
@@ -63,6 +68,7 @@ __all__ = [
     "originals",
     "parse_overview",
     "read_member",
+    "salvage",
     "sanitise",
     "sanitised",
     "verify",

@@ -23,6 +23,7 @@ __all__ = [
     "EndRecord",
     "Entry",
     "Local",
+    "descriptor_size",
     "find_end",
     "read_entries",
 ]
@@ -280,10 +281,10 @@ def _read_entry(
     data_end = data_at + packed_size
     if data_end > end.start:
         raise Refusal(Reason.ZIP_OVERLAP, {"member": index, "packed_bytes": packed_size})
-    descriptor_size = 0
+    size_behind = 0
     if (central.flags | local.flags) & DESCRIPTOR:
         behind = view[data_end : end.start]
-        descriptor_size = _descriptor_size(behind, (central.crc, packed_size, plain_size))
+        size_behind = descriptor_size(behind, (central.crc, packed_size, plain_size))
     entry = Entry(
         index=index,
         name=bytes(view[name_at:extra_at]),
@@ -294,7 +295,7 @@ def _read_entry(
         extra_at=extra_at,
         header_at=header_at,
         data_at=data_at,
-        end_at=data_end + descriptor_size,
+        end_at=data_end + size_behind,
         view=view,
     )
     return entry, after
@@ -310,7 +311,7 @@ def _read_local(view: memoryview, at: int, limit: int) -> tuple[Local, int]:
     return local, data_at
 
 
-def _descriptor_size(behind: memoryview, expected: tuple[int, int, int]) -> int:
+def descriptor_size(behind: memoryview, expected: tuple[int, int, int]) -> int:
     """Return the bytes of a data descriptor that repeats checksum and sizes, or 0.
 
     It comes with or without a signature, and with sizes of four or eight bytes.

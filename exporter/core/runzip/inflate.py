@@ -17,7 +17,7 @@ from isal import igzip_lib
 from exporter.core.runzip.codes import Reason, Refusal
 from exporter.core.runzip.layout import BZIP2, DEFLATED, LZMA, STORED
 
-__all__ = ["BrokenStream", "plain_chunks"]
+__all__ = ["FAILURES", "BrokenStream", "plain_chunks"]
 
 #: Packed bytes handed to a decoder at once, and the most it returns at once.
 PACKED_CHUNK, PLAIN_CHUNK = 64 * 1024, 256 * 1024
@@ -26,7 +26,8 @@ _LZMA_HEADER = struct.Struct("<HHBI")
 _END_MARKER = 0x0002
 # The stub of isal declares its error as an instance.
 _IsalError = cast("type[Exception]", igzip_lib.IsalError)
-_FAILURES = (_IsalError, lzma.LZMAError, OSError, EOFError, ValueError)
+#: What the decoders raise about a malformed stream.
+FAILURES = (_IsalError, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
 class BrokenStream(Exception):
@@ -80,7 +81,7 @@ def _decode(decoder: _Decoder, header: bytes, packed: memoryview) -> Iterator[by
         fed, piece = piece, b""
         try:
             plain = decoder.decompress(fed, PLAIN_CHUNK)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise BrokenStream("the stream is malformed") from error
         if plain:
             yield plain

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from exporter.core.runzip.codes import LIMITS, Limits
 
-__all__ = ["Json", "parse_overview"]
+__all__ = ["Json", "parse_overview", "usable_number"]
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -102,10 +102,14 @@ def _with_numbers(overview: dict[str, Json]) -> dict[str, Json]:
 
 
 def _numbers_in(fields: dict[str, Json], numeric: frozenset[str]) -> dict[str, Json]:
-    return {key: _number(item) if key in numeric else item for key, item in fields.items()}
+    return {key: usable_number(item) if key in numeric else item for key, item in fields.items()}
 
 
-def _number(value: Json) -> int | float | None:
+def usable_number(value: Json) -> int | float | None:
+    """Return a count or an amount, also one in quotes; None for anything else.
+
+    Anything else is also what is negative, not finite, or beyond the range of a float.
+    """
     if isinstance(value, str):
         found = _NUMBER.fullmatch(value.strip())
         if found is None or len(value) > 400:
@@ -113,4 +117,7 @@ def _number(value: Json) -> int | float | None:
         value = float(value) if found[1] or found[2] else int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if isfinite(value) and value >= 0 else None
+    try:
+        return value if isfinite(value) and value >= 0 else None
+    except OverflowError:
+        return None

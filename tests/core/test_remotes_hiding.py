@@ -1,0 +1,96 @@
+"""What looks like a credential goes from paths and labels, and ordinary text stays as it is."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.core.remotes import hide_credentials, is_suspect, may_hold_credential
+
+RUN = "A1b2C3d4E5f6" * 8
+TOKENS = [
+    "_".join(("ghp", RUN[:36])),
+    "_".join(("github", "pat", RUN[:40])),
+    "-".join(("glpat", RUN[:20])),
+    "".join(("AK", "IA", "A1B2C3D4" * 2)),
+    "".join(("AS", "IA", "A1B2C3D4" * 2)),
+    "-".join(("xoxb", RUN[:24])),
+    "_".join(("npm", RUN[:36])),
+    "_".join(("hf", RUN[:34])),
+    ".".join(("ey" + "J" + RUN[:20], "ey" + "J" + RUN[:20], RUN[:20])),
+    "-".join(("sk", RUN[:48])),
+    "-".join(("sk", "ant", "api03", RUN[:93])),
+    "-".join(("sk", "proj", RUN[:40] + "_-" + RUN[:40])),
+    "-".join(("sk", "or", "v1", "0123456789abcdef" * 4)),
+    "_".join(("sk", "live", RUN[:24])),
+    "".join(("AI", "za", RUN[:35])),
+    "_".join(("gsk", RUN[:52])),
+]
+
+
+@pytest.mark.parametrize("token", TOKENS, ids=lambda token: token[:6])
+@pytest.mark.parametrize("form", ["{}", "/srv/{}/x", "a {} b", "https://h.example/{}", "x:{}@h"])
+def test_a_token_goes_wherever_it_stands(token: str, form: str) -> None:
+    assert token[8:] not in hide_credentials(form.format(token))
+    assert "***" in hide_credentials(form.format(token))
+
+
+@pytest.mark.parametrize("token", TOKENS, ids=lambda token: token[:6])
+def test_a_remote_with_any_known_token_in_its_path_is_withheld(token: str) -> None:
+    assert may_hold_credential(f"https://h.example/{token}/x")
+    assert not may_hold_credential(f"https://{token}@h.example/kite/x"), "the user is gone anyway"
+
+
+def test_the_predicate_that_others_share_knows_no_more_tokens_than_before() -> None:
+    assert not is_suspect("https://h.example/" + "-".join(("sk", "proj", RUN)))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("https://user:pass@h.example/x", "https://h.example/x"),
+        ("https://user@h.example/x", "https://h.example/x"),
+        ("https:/user:pass@h.example/x", "https:/h.example/x"),
+        ("/tmp/https://user:pass@h.example/x y@z", "/tmp/https://h.example/x y@z"),
+        ("https://user:pa/ss@h.example/x", "https://h.example/x"),
+        ("https://user:pa@ss@h.example/x", "https://h.example/x"),
+        ("https://kite/secret@h.example/x", "***"),
+        ("https://h.example/x?private=1#y", "https://h.example/x"),
+        ("ssh://git@h.example:22/x", "ssh://h.example:22/x"),
+    ],
+)
+def test_the_user_of_a_url_goes(text: str, left: str) -> None:
+    assert hide_credentials(text) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "tern", "/home/kit/tern", "C:\\Users\\kit\\a@b", "C:/Users/a@b/x", "/srv/C:/a@b"),
+        *("/x/node_modules/@scope/pkg", "kit@oak", "git@h.example:a/b.git", "feature/JIRA-1234"),
+        *("sk-add-support-for-sklearn-2", "sk-proj-rename-modules-2026-again", "task-1234567890"),
+        *("sk-internationalization-of-everything", "risk-assessment-2026-for-the-whole-team"),
+        *("file:///home/a@b/x", "vscode-vfs://github/org/x@v2", "http://h.example:8080/a@b"),
+        *("a" * 40, "0123456789abcdef" * 4, "2026-03-04T10:00:00.123456789Z", "eyJ"),
+    ],
+)
+def test_ordinary_text_stays(text: str) -> None:
+    assert hide_credentials(text) == text
+
+
+@given(st.text(alphabet="abz09-_./:@?#~ ES\\*", max_size=60))
+def test_hiding_twice_hides_no_more(text: str) -> None:
+    once = hide_credentials(text)
+    assert hide_credentials(once) == once
+
+
+@pytest.mark.parametrize(
+    "part", ["a", "sk-", ":/", "aa:/", "eyJ", "a:", "ab://x:y", "aa:/:@", "gl-", "sk-ant-", "@/"]
+)
+def test_long_text_takes_no_longer_than_its_length_asks(part: str) -> None:
+    started = time.perf_counter()
+    hide_credentials(part * (16_384 // len(part)))
+    assert time.perf_counter() - started < 1
