@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -72,7 +73,14 @@ def agentsview(
         archive = _open_agentsview(source, source_schema)
     try:
         with render.progress(quiet=quiet) as progress, session(settings) as conn:
-            summary = import_archive(conn, lambda: connect(settings), archive, progress, full=full)
+            summary = import_archive(
+                conn,
+                partial(connect, settings),
+                archive,
+                progress,
+                full=full,
+                open_source=partial(_open_agentsview, source, source_schema),
+            )
     finally:
         archive.close()
     if as_json:

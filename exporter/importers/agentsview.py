@@ -8,11 +8,12 @@ anywhere leaves whole batches behind, and the next run goes on with the sessions
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,31 +21,25 @@ import psycopg
 
 from exporter.core.intake import (
     MAX_LABEL_BYTES,
-    Refused,
     Repairs,
-    Rows,
-    SourceSession,
     fits,
     instant_text,
-    public_session,
     row_uuid,
-    session_rows,
     time_fields,
 )
-from exporter.core.pricing import PriceTable
 from exporter.core.remotes import hide_credentials
 from exporter.core.tokens import clamp_event, dedup_key
 from exporter.db.prices import price_table
 from exporter.importers import load
-from exporter.importers.load import BatchCounts, Prepared
+from exporter.importers.load import BatchCounts
 from exporter.importers.places import Places, replace_places
+from exporter.importers.prepare import Models, Prepared, Preparer, is_too_long
 from exporter.importers.source import (
     Listed,
     Source,
     SourceBilling,
     SourcePrice,
     SourceReplaced,
-    Whole,
 )
 from exporter.progress import Progress
 
@@ -53,6 +48,10 @@ Connection = psycopg.Connection[Any]
 #: A batch ends at this many messages or sessions, whichever comes first.
 BATCH_MESSAGES: Final = 20_000
 BATCH_SESSIONS: Final = 1_000
+#: From this many messages on they are read by processes of their own, which take a third of a
+#: second to start. The merge of what two of them read keeps a server's process busy.
+APART_MESSAGES: Final = 50_000
+READERS: Final = 2
 #: How often a source that is replaced under our hands is started over.
 RESTARTS: Final = 3
 
@@ -95,24 +94,6 @@ class Summary:
         return {**values, "rows_per_second": round(self.rows_per_second, 1)}
 
 
-class _Models:
-    """Numbers of model names, stored on first sight."""
-
-    def __init__(self, conn: Connection, table: PriceTable) -> None:
-        self._conn = conn
-        self._table = table
-        self._known: dict[str, int] = {}
-
-    def learn(self, names: set[str]) -> None:
-        if unknown := names - self._known.keys():
-            stored = {name: _stored_name(name) for name in unknown}
-            numbers = load.ensure_models(self._conn, self._table, sorted(set(stored.values())))
-            self._known.update((name, numbers[text]) for name, text in stored.items())
-
-    def number(self, name: str) -> int:
-        return self._known[name]
-
-
 def import_archive(
     conn: Connection,
     connect: Callable[[], Connection],
@@ -120,8 +101,12 @@ def import_archive(
     progress: Progress,
     *,
     full: bool = False,
+    open_source: Callable[[], Source] | None = None,
 ) -> Summary:
     """Import one source through ``conn`` and a second connection that ``connect`` opens.
+
+    Much of it is read by further processes where ``open_source`` opens the source once more; it
+    and ``connect`` must be picklable then.
 
     Raises the errors of the source when it cannot be read to the end; what was merged stays.
     """
@@ -137,7 +122,7 @@ def import_archive(
         ).fetchone()
         summary.same = row[0] if row else 0
     else:
-        run = _Import(connect, conn, source, source_id, summary, progress)
+        run = _Import(connect, conn, source, source_id, summary, progress, open_source)
         mark = run.run(full, mark)
         summary.unchanged = not summary.has_written
         if mark != watermark or not summary.unchanged:
@@ -158,6 +143,7 @@ class _Import:
         source_id: int,
         summary: Summary,
         progress: Progress,
+        open_source: Callable[[], Source] | None,
     ) -> None:
         self._connect = connect
         self._conn = conn
@@ -165,6 +151,7 @@ class _Import:
         self._source_id = source_id
         self._summary = summary
         self._progress = progress
+        self._open_source = open_source
 
     def run(self, full: bool, mark: str) -> str:
         """Do all steps; returns the watermark of the state that was read."""
@@ -176,6 +163,9 @@ class _Import:
             except SourceReplaced:
                 if attempt == RESTARTS:
                     raise
+                # It may be a reader who noticed.
+                with suppress(SourceReplaced):
+                    self._source.reopen_if_replaced()
                 mark = self._source.watermark()
         unusable = self._source.repairs.counts.pop("refused_id", 0)
         if unusable:
@@ -192,7 +182,7 @@ class _Import:
             conn, self._source_id, source.observations(), source.mappings(), source.repairs
         )
         summary.place_rows_changed += changed
-        models = _Models(conn, price_table(conn))
+        models = Models(conn, price_table(conn))
         summary.billing_rows_changed += self._billing(models)
         excluded = source.excluded()
         gone = set(excluded)
@@ -204,10 +194,10 @@ class _Import:
         with conn.transaction():
             load.refresh_rates(conn)
 
-    def _billing(self, models: _Models) -> int:
+    def _billing(self, models: Models) -> int:
         rows = []
         for row in self._source.billing():
-            if _too_long(row.model):
+            if is_too_long(row.model):
                 self._source.repairs.add("model_length")
             elif row.model:
                 rows.append(row)
@@ -215,23 +205,52 @@ class _Import:
         lines = {row_uuid(row.dedup_key or repr(row)): _billing_line(row, models) for row in rows}
         return load.replace_billing(self._conn, self._source_id, lines)
 
-    def _sessions(self, full: bool, places: Places, models: _Models) -> None:
+    def _sessions(self, full: bool, places: Places, models: Models) -> None:
         """Read, work out and merge batches; one is merged while the next is being read."""
-        total, todo = load.count_pending(self._conn, self._source_id, everything=full)
+        total, todo, messages = load.count_pending(self._conn, self._source_id, everything=full)
         self._progress.begin("sessions", todo, "sessions")
         self._summary.same += total - todo
-        with _no_collection(), ThreadPoolExecutor(1) as pool, self._connect() as writer:
+        batches = _batches(load.pending(self._conn, self._source_id, everything=full))
+        with ExitStack() as stack:
+            stack.enter_context(_no_collection())
+            pool = stack.enter_context(ThreadPoolExecutor(1))
+            writer = stack.enter_context(self._connect())
             load.create_stage(writer)
+            found = self._prepared(batches, places, models, messages)
+            stack.enter_context(closing(found))
             merging: Future[BatchCounts] | None = None
-            for batch in _batches(load.pending(self._conn, self._source_id, everything=full)):
-                self._source.reopen_if_replaced()
-                prepared = self._prepare(batch, places, models)
+            for prepared in found:
                 self._settle(merging)
                 merging = None
-                if prepared:
-                    merging = pool.submit(load.write_sessions, writer, self._source_id, prepared)
-                self._progress.advance(len(batch))
+                self._note(prepared)
+                if prepared.staged.size:
+                    write = load.write_sessions
+                    merging = pool.submit(write, writer, self._source_id, prepared.staged)
+                self._progress.advance(prepared.listed)
             self._settle(merging)
+
+    def _prepared(
+        self, batches: Iterator[list[Listed]], places: Places, models: Models, messages: int
+    ) -> Generator[Prepared, None, None]:
+        """The batches, read and worked out: here, or by processes where that is worth it."""
+        if self._open_source is None or messages < APART_MESSAGES or _cores() < 2:
+            preparer = Preparer(self._conn, self._source, self._source_id, places, models)
+            yield from map(preparer.prepare, batches)
+            return
+        from exporter.importers.readers import Task, read_by
+
+        task = Task(self._open_source, self._connect, self._source_id)
+        with closing(read_by(READERS, task, batches)) as found:
+            yield from found
+
+    def _note(self, prepared: Prepared) -> None:
+        summary, repairs = self._summary, self._source.repairs
+        summary.messages += prepared.messages
+        summary.same += prepared.same
+        summary.refused += prepared.refusals.total()
+        summary.refusals.update(prepared.refusals)
+        for kind, count in prepared.repairs.items():
+            repairs.counts[kind] = repairs.counts.get(kind, 0) + count
 
     def _settle(self, merging: Future[BatchCounts] | None) -> None:
         if merging is not None:
@@ -240,38 +259,6 @@ class _Import:
             self._summary.changed += counts.changed
             self._summary.usage_rows += counts.usage_rows
             self._summary.activity_points += counts.points
-
-    def _prepare(self, batch: Sequence[Listed], places: Places, models: _Models) -> list[Prepared]:
-        """The sessions of a batch that say something new, as COPY lines."""
-        fingerprints = {row.id: row.fingerprint for row in batch}
-        known = load.known_digests(self._conn, self._source_id, list(fingerprints))
-        found = list(self._source.sessions(list(fingerprints)))
-        models.learn({n for whole in found for n in _model_names(whole) if not _too_long(n)})
-        prepared = []
-        same = {}
-        for whole in found:
-            self._summary.messages += len(whole.messages)
-            try:
-                session, rows = self._rows(whole, models)
-            except Refused as refusal:
-                self._summary.refused += 1
-                self._summary.refusals[refusal.reason] += 1
-                continue
-            if known.get(session.id) == rows.digest:
-                same[session.id] = fingerprints[session.id]
-                continue
-            derived = places.fields(session.project, session.machine, session.cwd, rows.directory)
-            prepared.append(Prepared(session.id, fingerprints[session.id], rows, derived))
-        self._summary.same += len(same)
-        load.note_fingerprints(self._conn, self._source_id, same)
-        return prepared
-
-    def _rows(self, whole: Whole, models: _Models) -> tuple[SourceSession, Rows]:
-        if any(map(_too_long, _model_names(whole))):
-            raise Refused("model_length")
-        repairs = self._source.repairs
-        session = public_session(whole.session, repairs)
-        return session, session_rows(session, whole.messages, whole.events, models.number, repairs)
 
 
 @contextmanager
@@ -287,15 +274,11 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _stored_name(model: str) -> str:
-    """A model's name as the archive can keep it, and may."""
-    return hide_credentials(model.replace("\0", "\ufffd"))
-
-
-def _too_long(model: str) -> bool:
-    return not fits(model, MAX_LABEL_BYTES) or (
-        "\0" in model and not fits(_stored_name(model), MAX_LABEL_BYTES)
-    )
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _usable_prices(prices: Iterator[SourcePrice], repairs: Repairs) -> Iterator[SourcePrice]:
@@ -323,13 +306,7 @@ def _batches(rows: Iterator[Listed]) -> Iterator[list[Listed]]:
         yield batch
 
 
-def _model_names(whole: Whole) -> set[str]:
-    names = {message.model for message in whole.messages if message.model}
-    names.update(event.model for event in whole.events if event.model)
-    return names
-
-
-def _billing_line(row: SourceBilling, models: _Models) -> str:
+def _billing_line(row: SourceBilling, models: Models) -> str:
     """COPY line of a billing row: counters within bounds, and a key by which copies are known."""
     counts = clamp_event("cursor", *row[2:6], reasoning_tokens=0)
     same = dedup_key(kind="cursor", event_key=row.dedup_key)

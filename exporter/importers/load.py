@@ -31,13 +31,34 @@ _INSERT_SESSIONS = QUERIES["insert_sessions"].format(known=QUERIES["known"])
 _TOUCHED = sql.SQL("SELECT session_key FROM touched")
 
 
-class Prepared(NamedTuple):
-    """One session, ready to be staged. ``derived`` are its five derived COPY fields."""
+class Staged(NamedTuple):
+    """A batch of sessions as the COPY text of the three staging tables."""
 
-    id: str
-    fingerprint: str
-    rows: Rows
-    derived: str
+    size: int
+    sessions: bytes
+    usage: bytes
+    points: bytes
+
+
+class Staging:
+    """Gathers the rows of sessions for one `Staged`, each session under a number of its own."""
+
+    def __init__(self) -> None:
+        self._sessions: list[str] = []
+        self._usage: list[str] = []
+        self._points: list[str] = []
+
+    def add(self, rows: Rows, derived: str, fingerprint: str) -> None:
+        """``derived`` are the five derived COPY fields of the session."""
+        slot = f"{len(self._sessions)}\t"
+        self._sessions.append(f"{slot}{rows.session}\t{derived}\t{fingerprint}\t{rows.digest}\n")
+        # Every line begins with the number: one join writes it before each of them.
+        self._usage.append(slot.join(("", *rows.usage)))
+        self._points.append(slot.join(("", *rows.points)))
+
+    def finished(self) -> Staged:
+        texts = ("".join(lines).encode() for lines in (self._sessions, self._usage, self._points))
+        return Staged(len(self._sessions), *texts)
 
 
 class BatchCounts(NamedTuple):
@@ -139,7 +160,8 @@ def ensure_models(conn: Connection, table: PriceTable, names: Sequence[str]) -> 
     with conn.transaction():
         conn.execute(QUERIES["add_models"], {"names": list(names)})
         found = dict(conn.execute(QUERIES["model_ids"], {"names": list(names)}).fetchall())
-        _write_rates(conn, table, found.items())
+        # In one order everywhere, so that two imports cannot wait for each other.
+        _write_rates(conn, table, sorted(found.items()))
     return found
 
 
@@ -240,12 +262,12 @@ def pending(
         after = rows[-1][0]
 
 
-def count_pending(conn: Connection, source_id: int, *, everything: bool) -> tuple[int, int]:
-    """(sessions listed, sessions of them that must be read)."""
+def count_pending(conn: Connection, source_id: int, *, everything: bool) -> tuple[int, int, int]:
+    """(sessions listed, sessions of them that must be read, messages that those have)."""
     parameters = {"source_id": source_id, "everything": everything}
     row = conn.execute(QUERIES["count_pending"], parameters).fetchone()
     assert row is not None
-    return row[0], row[1]
+    return row[0], row[1], row[2]
 
 
 def known_digests(conn: Connection, source_id: int, ids: Sequence[str]) -> dict[str, str]:
@@ -261,10 +283,17 @@ def note_fingerprints(conn: Connection, source_id: int, seen: dict[str, str]) ->
         conn.execute(QUERIES["note_fingerprints"], {"source_id": source_id, **parameters})
 
 
-def write_sessions(conn: Connection, source_id: int, batch: Sequence[Prepared]) -> BatchCounts:
-    """Merge prepared sessions and all that follows from them, in one transaction."""
+def write_sessions(conn: Connection, source_id: int, staged: Staged) -> BatchCounts:
+    """Merge staged sessions and all that follows from them, in one transaction.
+
+    It need not be on disk at once: `finish_run`, which says that all is there, waits for that.
+    """
     with conn.transaction():
-        _stage_batch(conn, batch)
+        conn.execute("SET LOCAL synchronous_commit = off")
+        with conn.cursor() as cursor:
+            for table in ("sessions", "usage", "points"):
+                with cursor.copy(f"COPY stage_{table} FROM STDIN".encode()) as copy:
+                    copy.write(getattr(staged, table))
         parameters = {"source_id": source_id, "revision": next_revision(conn)}
         changed = conn.execute(_UPDATE_SESSIONS, parameters).rowcount
         new = conn.execute(_INSERT_SESSIONS, parameters).rowcount
@@ -280,28 +309,6 @@ def write_sessions(conn: Connection, source_id: int, batch: Sequence[Prepared]) 
         )
         render(conn, _TOUCHED)
     return BatchCounts(new, changed, usage, points)
-
-
-def _stage_batch(conn: Connection, batch: Sequence[Prepared]) -> None:
-    with conn.cursor() as cursor:
-        _copy_lines(
-            cursor,
-            "COPY stage_sessions FROM STDIN",
-            (
-                f"{slot}\t{p.rows.session}\t{p.derived}\t{p.fingerprint}\t{p.rows.digest}\n"
-                for slot, p in enumerate(batch)
-            ),
-        )
-        _copy_lines(
-            cursor,
-            "COPY stage_usage FROM STDIN",
-            (f"{slot}\t{line}" for slot, p in enumerate(batch) for line in p.rows.usage),
-        )
-        _copy_lines(
-            cursor,
-            "COPY stage_points FROM STDIN",
-            (f"{slot}\t{line}" for slot, p in enumerate(batch) for line in p.rows.points),
-        )
 
 
 def _copy_lines(

@@ -257,10 +257,14 @@ ORDER BY l.id
 LIMIT %(limit)s
 
 -- name: count_pending
-SELECT count(*), count(*) FILTER (WHERE %(everything)s OR s.session_key IS NULL
-    OR s.fingerprint <> l.fingerprint OR s.presence <> 'present')
-FROM stage_listing AS l
-LEFT JOIN sessions AS s ON s.id = l.id AND s.source_id = %(source_id)s
+SELECT count(*), count(*) FILTER (WHERE is_pending),
+    coalesce(sum(weight) FILTER (WHERE is_pending), 0)::bigint
+FROM (
+    SELECT l.weight, %(everything)s OR s.session_key IS NULL OR s.fingerprint <> l.fingerprint
+        OR s.presence <> 'present' AS is_pending
+    FROM stage_listing AS l
+    LEFT JOIN sessions AS s ON s.id = l.id AND s.source_id = %(source_id)s
+) AS listed
 
 -- Sessions that the source no longer lists, or has removed for good. Their rows stay.
 -- name: mark_gone

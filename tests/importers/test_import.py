@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporter.core.intake import Repairs
-from exporter.importers import agentsview
+from exporter.db.connect import connect
+from exporter.importers import agentsview, readers
 from exporter.importers.agentsview import Summary, import_archive
 from exporter.importers.agentsview_sqlite import SqliteSource
+from exporter.importers.prepare import Prepared
 from exporter.importers.rebuild import rebuild
+from exporter.importers.source import SourceReplaced
 from exporter.progress import SILENT
 from tests.archives.builder import SqliteArchive
 from tests.archives.pipeline import IMPORTED, Pipeline
@@ -491,6 +496,40 @@ def test_a_source_that_is_replaced_meanwhile_is_started_over(
     monkeypatch.setattr(source, "sessions", replace_once)
     with closing(source):
         import_archive(world.conn, lambda: nullcontext(world._writer), source, SILENT)
+    assert world.ids() == ["s0", "s1", "s2", "s3"]
+    assert world.rows()["s3"]["project"] == "rebuilt"
+
+
+def test_a_source_that_a_reader_finds_replaced_is_started_over(
+    world: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SqliteArchive(world.path) as archive:
+        fill(archive, 6)
+    rebuilt = tmp_path / "rebuilt.db"
+    with SqliteArchive(rebuilt) as archive:
+        fill(archive, 4)
+        archive.update_session("s3", project="rebuilt")
+
+    exchange = readers._exchange
+
+    def told_once(*arguments: Any) -> Iterator[Prepared]:
+        if rebuilt.exists():
+            rebuilt.rename(world.path)
+            raise SourceReplaced
+        return exchange(*arguments)
+
+    monkeypatch.setattr(agentsview, "APART_MESSAGES", 0)
+    monkeypatch.setattr(agentsview, "_cores", lambda: 2)
+    monkeypatch.setattr(readers, "_exchange", told_once)
+    source = SqliteSource(world.path)
+    with closing(source):
+        import_archive(
+            world.conn,
+            partial(connect, world.settings),
+            source,
+            SILENT,
+            open_source=partial(SqliteSource, world.path),
+        )
     assert world.ids() == ["s0", "s1", "s2", "s3"]
     assert world.rows()["s3"]["project"] == "rebuilt"
 
