@@ -53,8 +53,8 @@ def download(conn: Connection, plan: UUID) -> Sequence[Buffer]:
         row = cursor.execute(table.fill(QUERIES["snapshot"]), {"plan": plan}).fetchone()
     if row is None or not row[1]:
         raise no_artifact(plan, "snapshot")
-    layout, data, reason = row
-    if layout is not None and layout >= 2:
+    layout, data, reason, is_replaced = row
+    if layout is not None and layout >= 2 and not is_replaced:
         return [data]
     if is_cut_over(conn):
         raise unavailable(plan, "not split, and the cutover is done")

@@ -5,12 +5,16 @@ SELECT p.run_artifact_layout_version, octet_length(p.run_zip_snapshot), p.run_ge
     p.run_track_activity_jsonl IS NOT NULL, p.run_activity_overview_json::text
 FROM {plans} AS p WHERE p.id = %(plan)s
 
--- The snapshot, and why the backfill put the plan aside, if it did.
+-- The snapshot, why the backfill put the plan aside, if it did, and whether it split other bytes
+-- than these: a program that knows nothing of the split may have written them since.
 -- name: snapshot
 SELECT p.run_artifact_layout_version, p.run_zip_snapshot,
     (SELECT i.reason FROM job_items AS i WHERE i.job = 'snapshots' AND i.item = p.id::text
         AND i.generation = p.run_generation AND i.status = 'quarantined'
-        AND i.reason <> 'RESTORED' AND i.source_bytes = octet_length(p.run_zip_snapshot))
+        AND i.reason <> 'RESTORED' AND i.source_bytes = octet_length(p.run_zip_snapshot)),
+    EXISTS (SELECT FROM job_items AS i WHERE i.job = 'snapshots' AND i.item = p.id::text
+        AND i.generation = p.run_generation AND i.status = 'done'
+        AND i.result_bytes <> octet_length(p.run_zip_snapshot))
 FROM {plans} AS p WHERE p.id = %(plan)s
 
 -- Bytes of the text, as they are.

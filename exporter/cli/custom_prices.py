@@ -99,7 +99,7 @@ def _entry(named_by: str, model: str, table: object) -> list[float]:
 
 
 def _is_rate(rate: object) -> bool:
-    from exporter.core.intake import is_money
+    from exporter.core.numbers import is_money
 
     try:
         return isinstance(rate, int | float) and not isinstance(rate, bool) and is_money(rate)

@@ -40,9 +40,6 @@ MAX_TEXT_BYTES: Final = 16_384
 #: A silence longer than this ends the active time that a message began.
 ACTIVE_GAP_NS: Final = 300 * 1_000_000_000
 
-#: Dollars within which no sum or product of stored amounts leaves the range of a double.
-_LEAST_MONEY: Final = 1e-200
-_MOST_MONEY: Final = 1e200
 _INT64_MAX: Final = (1 << 63) - 1
 _INT32_MAX: Final = (1 << 31) - 1
 #: 0001-01-01 and the end of 9999, in nanoseconds since the Unix epoch.
@@ -179,11 +176,6 @@ class Repairs:
         except (TypeError, ValueError, OverflowError):
             return 0
         return int(max(-_INT64_MAX, min(_INT64_MAX, number)))
-
-
-def is_money(amount: float) -> bool:
-    """Whether an amount or a rate can be counted with; NaN, infinities and absurd ones cannot."""
-    return amount == 0 or _LEAST_MONEY <= abs(amount) <= _MOST_MONEY
 
 
 class Rows(NamedTuple):

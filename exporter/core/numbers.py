@@ -14,7 +14,18 @@ from collections.abc import Iterable
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from math import copysign, isfinite
 
-__all__ = ["EXACT", "exact_sum", "number_text", "shortest_decimal", "wire_number_text"]
+__all__ = [
+    "EXACT",
+    "exact_sum",
+    "is_money",
+    "number_text",
+    "shortest_decimal",
+    "wire_number_text",
+]
+
+#: Dollars within which no sum or product of stored amounts leaves the range of a double.
+_LEAST_MONEY = 1e-200
+_MOST_MONEY = 1e200
 
 #: Arithmetic that raises `decimal.Inexact` instead of rounding. Python's default context keeps
 #: 28 digits, which a 17-digit rate times a large token count already exceeds. The widest sum of
@@ -23,6 +34,11 @@ EXACT = Context(prec=2_000, traps=[Inexact, InvalidOperation, Overflow])
 
 #: Decimal exponents of the leading digit that are written without an exponent: 1e-6 to below 1e21.
 _PLAIN_EXPONENTS = range(-6, 21)
+
+
+def is_money(amount: float) -> bool:
+    """Whether an amount or a rate can be counted with; NaN, infinities and absurd ones cannot."""
+    return amount == 0 or _LEAST_MONEY <= abs(amount) <= _MOST_MONEY
 
 
 def number_text(x: float) -> str:

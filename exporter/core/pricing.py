@@ -28,11 +28,10 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from math import isfinite
 from typing import Any, NamedTuple, TypeVar
 
 from exporter.core.canonical import CanonicalError, digest, json_string
-from exporter.core.numbers import EXACT, number_text, shortest_decimal, wire_number_text
+from exporter.core.numbers import EXACT, is_money, number_text, shortest_decimal, wire_number_text
 from exporter.core.times import full_text, parse_strict_ns, seconds_text
 
 __all__ = [
@@ -890,6 +889,6 @@ def _rate(name: str, field: str, value: object) -> float | None:
     if not isinstance(value, float):
         raise CatalogueError(name, field, "must be a number or null")
     rate = value * 1e6
-    if not isfinite(rate):
-        raise CatalogueError(name, field, "is too large for a price")
+    if not is_money(rate):
+        raise CatalogueError(name, field, "is no usable price: too large, or too small")
     return rate

@@ -22,8 +22,8 @@ from exporter.core.intake import (
     SourceEvent,
     SourceMessage,
     SourceSession,
-    is_money,
 )
+from exporter.core.numbers import is_money
 from exporter.db import queries
 from exporter.db.connect import connect, read_snapshot, translated
 from exporter.errors import (

@@ -30,8 +30,8 @@ from exporter.core.intake import (
     SourceEvent,
     SourceMessage,
     SourceSession,
-    is_money,
 )
+from exporter.core.numbers import is_money
 from exporter.core.remotes import hide_credentials
 from exporter.errors import SourceNotRecognised, SourceUnreadable
 from exporter.importers.source import (

@@ -464,6 +464,8 @@ def test_a_dry_run_counts_alike_and_changes_nothing(world: Pipeline, tell: Tell)
          ["entry 'a'", "field 'input_cost_per_token'", "must be a number or null"]),
         (b'{"a":{"input_cost_per_token":1,"litellm_provider":5}}', ["field 'litellm_provider'"]),
         (b'{"a":{"output_cost_per_token":1e400}}', ["field 'output_cost_per_token'", "too large"]),
+        (b'{"a":{"output_cost_per_token":1e303}}', ["no usable price"]),
+        (b'{"a":{"output_cost_per_token":5e-318}}', ["no usable price"]),
         (b'{"a":[1]}', ["entry 'a'", "object or null"]),
         (b"[]", ["object of model names"]),
         (b"{} x", ["not JSON"]),

@@ -464,7 +464,9 @@ def test_the_owner_works_on_plans_that_the_backfill_split(empty: Settings) -> No
     assert after[plan] == owner.stored[plan], "what is newer than the backfill stays"
 
 
-def test_a_run_of_the_old_kind_over_a_split_plan_is_found_and_demoted(empty: Settings) -> None:
+def test_a_run_of_the_old_kind_over_a_split_plan_is_cleaned_found_and_demoted(
+    empty: Settings,
+) -> None:
     make(empty)
     owner = Owner(empty, "task_item")
     plan = owner.work()
@@ -475,6 +477,9 @@ def test_a_run_of_the_old_kind_over_a_split_plan_is_found_and_demoted(empty: Set
     owner.retry(plan)
     owner.finalise(plan, snapshot(Part(b"b", b"b")))
     with connect.session(empty) as conn:
+        # Its layout says 2, and still no log leaves.
+        served = b"".join(map(bytes, store.download(conn, plan)))
+        assert runzip.inspect(served).log is None
         _, offenders = store.verify(conn)
         assert [(o.plan, o.reason, o.is_demoted) for o in offenders] == [
             (plan, "LOG_PRESENT", True)
