@@ -362,6 +362,8 @@ def foreground(place: Place, plans: int, seconds: float) -> list[Row]:
                     [*EXPORTER, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                     env={**os.environ, **environment(settings)},
                 ) as process:  # fmt: skip
+                    # The start of the interpreter is no backfill yet.
+                    wait_for_a_row(settings, process)
                     busy.append(web.p95(seconds, lambda: process.poll() is not None))
                     process.terminate()
         before, during = statistics.median(idle), statistics.median(busy)
@@ -370,6 +372,16 @@ def foreground(place: Place, plans: int, seconds: float) -> list[Row]:
              f"{before * 1e3:.2f} ms idle, {during * 1e3:.2f} ms; 4 clients, default pace")
         )  # fmt: skip
     return rows
+
+
+def wait_for_a_row(settings: Settings, process: subprocess.Popen[bytes]) -> None:
+    """Until a backfill in another process has done its first row, or has ended."""
+    with closing(connect.connect(settings)) as conn:
+        while process.poll() is None:
+            row = conn.execute("SELECT EXISTS (SELECT FROM job_items WHERE status = 'done')")
+            if row.fetchone() == (True,):
+                return
+            time.sleep(0.02)
 
 
 # --- Downloads ------------------------------------------------------------------------------

@@ -1,8 +1,14 @@
 """The job ledger: runs, leases with fencing numbers, items and quarantine, kept originals.
 
 Locks: none on existing tables; every statement creates a new object in the toolkit's own schema.
-Undo: ``alembic downgrade 0003`` drops these tables and with them the history of the jobs. Kept
-originals are dropped too: by then revision 0005 has put them back where they came from.
+Undo: ``alembic downgrade 0003`` drops these tables and with them the history of the jobs. It
+refuses, with the counts, as long as bytes would be lost that are nowhere else. A kept original may
+go when its plan's row has the whole snapshot again, byte for byte, that was kept in the same
+transaction as the original: whatever that transaction kept is in there. All else stays in the
+way: a snapshot that was not put back, or that a newer one has replaced since; the log or the
+members of such a snapshot; what was salvaged from a snapshot that was cut; originals of a plan that
+was deleted. A packed log stays in the way as long as a row of any table refers to it.
+Locks then: ACCESS EXCLUSIVE on the two tables; the snapshots that were put back are hashed once.
 """
 
 from __future__ import annotations
@@ -137,6 +143,61 @@ CREATE TABLE adopted_tables (
 );
 """
 
+# Without a percent sign or a colon before a letter: both mean something else on the way to the
+# server. A plan table is known by its columns here, since revision 0005 has left it by now.
+REFUSE = """
+DO $refuse$
+DECLARE
+    place text; originals bigint; here bigint; logs bigint := 0;
+BEGIN
+    LOCK TABLE artifact_originals, artifact_blobs IN ACCESS EXCLUSIVE MODE;
+    CREATE TEMP TABLE put_back (original_id bigint) ON COMMIT DROP;
+    FOR place IN
+        SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+          JOIN pg_attribute AS i ON i.attrelid = c.oid AND i.attname = 'id'
+           AND i.atttypid = 'uuid'::regtype
+          JOIN pg_attribute AS z ON z.attrelid = c.oid AND z.attname = 'run_zip_snapshot'
+           AND z.atttypid = 'bytea'::regtype
+         WHERE c.relname IN ('task_item', 'plans') AND c.relkind IN ('r', 'p')
+           AND n.nspname <> 'information_schema' AND left(n.nspname, 3) <> 'pg_'
+    LOOP
+        EXECUTE 'INSERT INTO put_back SELECT o.original_id FROM artifact_originals AS o'
+            || ' JOIN ' || place || ' AS p ON p.id = o.plan_id'
+            || ' WHERE o.kind = ''snapshot'''
+            || '   AND octet_length(p.run_zip_snapshot) = o.byte_length'
+            || '   AND sha256(p.run_zip_snapshot) = o.sha256';
+    END LOOP;
+    SELECT count(*) INTO originals FROM artifact_originals AS o
+     WHERE NOT EXISTS (
+        SELECT FROM put_back AS b JOIN artifact_originals AS s USING (original_id)
+         WHERE s.original_id = o.original_id
+            OR (o.kind <> 'snapshot' AND s.plan_id = o.plan_id
+                AND s.generation = o.generation AND s.created_at = o.created_at));
+    DROP TABLE put_back;
+    FOR place IN
+        SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+          JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'run_track_activity_ref'
+           AND a.atttypid IN ('json'::regtype, 'jsonb'::regtype)
+         WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+           AND n.nspname <> 'information_schema' AND left(n.nspname, 3) <> 'pg_'
+    LOOP
+        EXECUTE 'SELECT count(*) FROM ' || place
+            || ' WHERE run_track_activity_ref->>''store'' = ''table''' INTO here;
+        logs := logs + here;
+    END LOOP;
+    IF originals + logs > 0 THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE =
+            originals || ' originals and ' || logs || ' packed logs are in no other place,'
+            || ' and nothing was changed; at the newest revision, put plans back with exporter'
+            || ' jobs restore, or save what is kept with exporter artifacts original and log,'
+            || ' then remove it from artifact_originals';
+    END IF;
+END
+$refuse$
+"""
+
 TABLES = (
     "adopted_tables",
     "artifact_reads",
@@ -155,5 +216,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(REFUSE)
     for table in TABLES:
         op.execute(f"DROP TABLE {table}")

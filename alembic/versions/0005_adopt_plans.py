@@ -10,8 +10,10 @@ are added: catalogue changes only, no rewrite, no scan. SHARE while the index is
 on a table of at most 64 MB; above that the backfill builds it concurrently, because one migration
 is one transaction. A lock that does not come within the lock timeout is given back.
 Undo: ``alembic downgrade 0004`` puts every kept snapshot back that nobody replaced since, drops
-the columns that were added here and an empty table made here. It refuses, with the count, when a
-row would lose a log that is nowhere else.
+the columns that were added here and an empty table made here. The table is looked for in every
+schema, since its owner may have renamed and moved it. It refuses, with the count, when a row would
+lose a log that is nowhere else, and when more is to be put back than one transaction should hold
+(1,000 plans, or 1 GiB of snapshots); ``exporter jobs restore --all`` does that plan by plan.
 """
 
 from __future__ import annotations
@@ -134,26 +136,62 @@ END
 $adopt$
 """
 
+# The adopted table now; another program's table of that name has no such column.
+ADOPTED = f"""
+    SELECT oid, nspname, relname FROM ({CANDIDATES}) AS candidates
+     WHERE EXISTS (SELECT FROM pg_attribute AS a
+                    WHERE a.attrelid = candidates.oid AND a.attname = 'run_generation'
+                      AND NOT a.attisdropped)
+"""
+
 RELEASE = f"""
 DO $release$
 DECLARE
-    adopted adopted_tables; plans regclass; place text; home text; lost bigint; clauses text;
-    is_empty boolean;
+    adopted adopted_tables; how_many integer; listed text; place text; home text; lost bigint;
+    left_over bigint; bytes numeric; clauses text; is_empty boolean;
 BEGIN
     SELECT * INTO adopted FROM adopted_tables WHERE kind = 'plans';
-    SELECT oid, quote_ident(nspname) || '.' || quote_ident(relname), nspname
-      INTO plans, place, home FROM ({CANDIDATES}) AS candidates
-     WHERE nspname = adopted.schema_name
-     ORDER BY (relname = adopted.table_name) DESC LIMIT 1;
+    SELECT count(*), string_agg(quote_ident(nspname) || '.' || quote_ident(relname), ', '
+               ORDER BY nspname, relname),
+           min(quote_ident(nspname) || '.' || quote_ident(relname)), min(nspname)
+      INTO how_many, listed, place, home FROM ({ADOPTED}) AS adopted_now;
+    IF how_many > 1 THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE =
+            'several tables could be the adopted one, and none was changed: ' || listed
+            || '; move the ones that are not in use to another name';
+    END IF;
     DELETE FROM adopted_tables WHERE kind = 'plans';
-    IF plans IS NULL THEN
+    IF how_many = 0 THEN
         RETURN;
     END IF;
 
+    EXECUTE 'SELECT count(*), coalesce(sum(o.byte_length), 0) FROM ' || place || ' AS p'
+        || ' JOIN job_items AS i ON i.job = ''snapshots'' AND i.item = p.id::text'
+        || '  AND i.generation = p.run_generation'
+        || ' JOIN artifact_originals AS o'
+        || '   ON o.kind = ''snapshot'' AND o.sha256 = i.source_sha256'
+        || '  AND o.plan_id = p.id AND o.generation = i.generation'
+        || ' WHERE i.status = ''done'' AND i.outcome = ''MIGRATED'''
+        || '   AND p.run_artifact_layout_version >= 2'
+        || '   AND octet_length(p.run_zip_snapshot) = i.result_bytes'
+        INTO left_over, bytes;
+    IF left_over > 1000 OR bytes > 1024 * 1024 * 1024 THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE =
+            left_over || ' plans of ' || place || ' are to be put back, ' || bytes || ' bytes,'
+            || ' which is too much at once, and nothing was changed; put them back first with'
+            || ' exporter jobs restore --all';
+    END IF;
     EXECUTE 'UPDATE ' || place || ' AS p SET run_zip_snapshot = o.body,'
-        || ' run_track_activity_jsonl = NULL, run_track_activity_bytes = NULL,'
-        || ' run_activity_overview_json = NULL, run_artifact_layout_version = NULL,'
-        || ' run_track_activity_encoding = NULL, run_track_activity_ref = NULL'
+        -- A log that the split did not bring is not in the snapshot that comes back.
+        || ' run_track_activity_jsonl = CASE WHEN i.facts ? ''members'''
+        || '   AND NOT i.facts ? ''log_bytes'' THEN p.run_track_activity_jsonl END,'
+        || ' run_track_activity_bytes = CASE WHEN i.facts ? ''members'''
+        || '   AND NOT i.facts ? ''log_bytes'' THEN p.run_track_activity_bytes END,'
+        || ' run_track_activity_encoding = CASE WHEN i.facts ? ''members'''
+        || '   AND NOT i.facts ? ''log_bytes'' THEN p.run_track_activity_encoding END,'
+        || ' run_track_activity_ref = CASE WHEN i.facts ? ''members'''
+        || '   AND NOT i.facts ? ''log_bytes'' THEN p.run_track_activity_ref END,'
+        || ' run_activity_overview_json = NULL, run_artifact_layout_version = NULL'
         || ' FROM job_items AS i JOIN artifact_originals AS o'
         || '   ON o.kind = ''snapshot'' AND o.sha256 = i.source_sha256'
         || '  AND o.plan_id = i.item::uuid AND o.generation = i.generation'
@@ -175,7 +213,7 @@ BEGIN
     EXECUTE 'DROP INDEX IF EXISTS ' || quote_ident(home) || '.exporter_pending_snapshots';
     IF adopted.is_created AND is_empty THEN
         EXECUTE 'DROP TABLE ' || place;
-        EXECUTE 'DROP TYPE IF EXISTS ' || quote_ident(home) || '.taskstate';
+        EXECUTE 'DROP TYPE IF EXISTS ' || quote_ident(adopted.schema_name) || '.taskstate';
     ELSE
         SELECT string_agg('DROP COLUMN IF EXISTS ' || name, ', ') INTO clauses
           FROM unnest(adopted.added_columns) AS name;

@@ -14,6 +14,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,11 @@ QUERIES = queries.load(__file__)
 
 LOG_NAME, OVERVIEW_NAME = "track_activity.jsonl", "activity_overview.json"
 REPORT_NAMES = ("030-report.html", "report.html")
+#: Says in the folder of which plan it became part, and how long the log was before that: a commit
+#: that was done and not answered is known again by it, also by a later process.
+MARK_NAME = ".exporter-finalize.json"
 #: Left out of snapshots at any depth, beside everything named like the log.
-_LEFT_OUT = frozenset({"log.txt"})
+_LEFT_OUT = frozenset({"log.txt", MARK_NAME})
 TRIES = 3
 _FIRST_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -50,6 +54,8 @@ class Run:
     #: Kind, path and bytes of what the row will not hold.
     originals: list[tuple[str, str, bytes]] = field(repr=False, default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: Bytes of the plan's log before this run's part; None until an attempt has looked.
+    earlier_bytes: int | None = None
 
 
 def finalise(
@@ -69,11 +75,14 @@ def finalise(
         raise store.no_artifact(plan, "row")
     generation = row[0] if generation is None else generation
     run = read_folder(folder)
+    run.earlier_bytes = _marked(folder, plan, generation)
     placement = placement or Placement()
     for attempt in range(1, TRIES + 1):
         try:
             with opener() as conn:
-                _store(conn, plan, generation, run, placement)
+                log = _whole_log(conn, plan, run, placement)
+                _mark(folder, plan, generation, run)
+                _store(conn, plan, generation, run, placement, log)
             break
         except ObjectStoreUnavailable:
             if attempt == TRIES:
@@ -186,12 +195,13 @@ class _Parts:
 
 
 def _store(
-    conn: psycopg.Connection[Any], plan: UUID, generation: int, run: Run, placement: Placement
-) -> None:
+    conn: psycopg.Connection[Any], plan: UUID, generation: int, run: Run, placement: Placement,
+    log: bytes | None,
+) -> None:  # fmt: skip
     """Everything in one transaction; nothing for a plan that was reset since the run began."""
     logs.accept_utf8(conn)
     table = plans.find(conn)
-    parts = _parts(conn, plan, run, placement)
+    parts = _parts(conn, run, placement, log)
     values = {
         "plan": plan, "generation": generation, "report": run.report, "snapshot": run.snapshot,
         "overview": run.overview, **parts.columns,
@@ -212,11 +222,10 @@ def _store(
 
 
 def _parts(
-    conn: psycopg.Connection[Any], plan: UUID, run: Run, placement: Placement
+    conn: psycopg.Connection[Any], run: Run, placement: Placement, log: bytes | None
 ) -> _Parts:  # fmt: skip
     """Decide where everything goes, and put into the object store what goes there."""
     largest, objects = placement.largest_inside(conn), placement.objects
-    log = _whole_log(conn, plan, run, placement)
     parts, exact = _log_parts(log, largest)
     if parts.packed is not None and objects is not None and log is not None:
         ref = logs.put(conn, objects, parts.packed, encoding="gzip", plain_bytes=len(log))
@@ -235,13 +244,46 @@ def _parts(
 def _whole_log(
     conn: psycopg.Connection[Any], plan: UUID, run: Run, placement: Placement
 ) -> bytes | None:
-    """A resumed run goes on with the log it had: the earlier part first."""
+    """A resumed run goes on with the log it had: the earlier part first.
+
+    Where this very run was stored by an attempt whose answer was lost, its part is there already.
+    What the part is like says nothing: a resumed run may repeat the end of the one before.
+    """
     earlier = store.stored_log(conn, plan, placement.objects)
     before = b"" if earlier is None else b"".join(earlier)
     if run.log is None:
         return before or None
-    # A commit that was done and not answered is done again: the part is there already.
-    return before if run.log and before.endswith(run.log) else before + run.log
+    start = run.earlier_bytes
+    if start is not None and len(before) == start + len(run.log) and before[start:] == run.log:
+        return before
+    run.earlier_bytes = len(before)
+    return before + run.log
+
+
+def _marked(folder: Path, plan: UUID, generation: int) -> int | None:
+    """What an earlier attempt at the same run of the same plan wrote down in its folder."""
+    try:
+        mark = json.loads(_plain_file(folder / MARK_NAME) or b"null")
+        size = mark["earlier_bytes"]
+        is_ours = (mark["plan"], mark["generation"]) == (str(plan), generation)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return size if is_ours and isinstance(size, int) and size >= 0 else None
+
+
+def _mark(folder: Path, plan: UUID, generation: int, run: Run) -> None:
+    """Write down, before anything is stored, what `_marked` reads; a link is replaced.
+
+    Without it (a folder that cannot be written) another process would store the part again, which
+    is better than to lose one.
+    """
+    if run.earlier_bytes is None or run.earlier_bytes == _marked(folder, plan, generation):
+        return
+    mark = {"plan": str(plan), "generation": generation, "earlier_bytes": run.earlier_bytes}
+    with suppress(OSError):
+        (folder / MARK_NAME).unlink(missing_ok=True)
+        with (folder / MARK_NAME).open("x") as file:
+            json.dump(mark, file)
 
 
 def _log_parts(

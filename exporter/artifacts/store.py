@@ -54,7 +54,7 @@ def download(conn: Connection, plan: UUID) -> Sequence[Buffer]:
     if row is None or not row[1]:
         raise no_artifact(plan, "snapshot")
     layout, data, reason, is_replaced = row
-    if layout is not None and layout >= 2 and not is_replaced:
+    if layout is not None and layout >= 2 and (not is_replaced or _is_clean(data)):
         return [data]
     if is_cut_over(conn):
         raise unavailable(plan, "not split, and the cutover is done")
@@ -64,6 +64,15 @@ def download(conn: Connection, plan: UUID) -> Sequence[Buffer]:
         return runzip.sanitise(data)
     except Refusal as refusal:
         raise unavailable(plan, refusal.code) from refusal
+
+
+def _is_clean(data: bytes) -> bool:
+    """Whether bytes that somebody else stored as split are proven to be free of the log."""
+    try:
+        runzip.verify(data)
+    except Refusal:
+        return False
+    return True
 
 
 def read_log(
@@ -88,31 +97,46 @@ def read_log(
 def stored_log(
     conn: Connection, plan: UUID, objects: Objects | None = None
 ) -> Iterator[bytes] | None:
-    """The exact bytes of the raw log for the program itself, None when the plan has none."""
+    """The exact bytes of the raw log for the program itself, None when the plan has none.
+
+    The plan's owner, which knows of text and size only, leaves our other columns as they were
+    with an earlier run: beside a text a reference does not count, nor does a reference alone.
+    """
     table = plans.find(conn)
     facts = conn.execute(table.fill(QUERIES["facts"]), {"plan": plan}).fetchone()
-    if facts is None or not (facts[5] or facts[6]):
+    if facts is None:
         return None
-    size, encoding, reference = facts[3:6]
-    if reference:
+    size, encoding, reference, text_size = facts[3:7]
+    if text_size is None:
+        if size is None or not reference:
+            return None
         if reference["store"] != "table":
             return _gunzip(logs.read(reference, objects, f"the log of plan {plan}"))
         return _unpacked(conn, plan, reference)
-    if encoding == "utf8-lossy":
-        return _original(conn, plan, size, objects)
     with conn.cursor(binary=True) as cursor:
         row = cursor.execute(table.fill(QUERIES["log_text"]), {"plan": plan}).fetchone()
-    return iter([row[0]]) if row else None
+    text = row[0] if row else b""
+    if encoding != "utf8-lossy":
+        return iter([text])
+    return iter([_exact(conn, plan, text, size, objects)])
 
 
-def _original(
-    conn: Connection, plan: UUID, size: int, objects: Objects | None
-) -> Iterator[bytes]:  # fmt: skip
-    row = conn.execute(QUERIES["log_original"], {"plan": plan, "bytes": size}).fetchone()
-    data = logs.original(conn, row[0], objects, plan) if row else None
-    if data is None:
+def _exact(
+    conn: Connection, plan: UUID, text: bytes, size: int | None, objects: Objects | None
+) -> bytes:  # fmt: skip
+    """The kept bytes that the text was made of; or the text, when it is itself all there is.
+
+    The encoding may be that of an earlier run, and so may be what was kept.
+    """
+    for (number,) in conn.execute(QUERIES["log_original"], {"plan": plan, "bytes": size}):
+        data = logs.original(conn, number, objects, plan)
+        if data is not None:
+            reader = runzip.LogText()
+            if reader.feed(data) + reader.finish() == text:
+                return data
+    if size is not None and len(text) != size:
         raise ExporterError(f"log_unavailable: the exact log of plan {plan} is not stored")
-    return iter([data])
+    return text
 
 
 def _unpacked(conn: Connection, plan: UUID, reference: dict[str, Any]) -> Iterator[bytes]:
@@ -162,8 +186,9 @@ def verify(
     """Look into split snapshots and packed logs: all of them, or `sample` from a random key on.
 
     Returns how many were looked at, and the offenders. One that may hold the log becomes a
-    legacy row at once, so that it is never handed out as stored. A log that is elsewhere is read
-    to its end.
+    legacy row at once, so that it is never handed out as stored. One that was exchanged for
+    another that is clean and whole is an offender once, and then what the ledger says. A log that
+    is elsewhere is read to its end.
     """
     table = plans.find(conn)
     offenders: list[Offender] = []
@@ -201,17 +226,24 @@ def _look(
         return None
     actual = hashlib.sha256(found[1]).digest()
     try:
-        runzip.verify(found[1])
+        report = runzip.verify(found[1])
     except Refusal as refusal:
         parameters = {"plan": plan, "generation": generation, "sha256": actual}
         demoted = conn.execute(table.fill(QUERIES["demote"]), parameters).rowcount == 1
         return Offender(plan, refusal.code, demoted)
     if digest is not None and bytes(digest) != actual:
+        if not report.corrupt:
+            settled = {
+                "plan": plan, "generation": generation, "bytes": len(found[1]), "actual": actual,
+                "known": digest,
+            }  # fmt: skip
+            conn.execute(QUERIES["settle_exchanged"], settled)
         return Offender(plan, "HASH_DIFFERS", False)
     if is_cut:
         return Offender(plan, "LOG_LENGTH_DIFFERS", False)
     facts = conn.execute(table.fill(QUERIES["facts"]), {"plan": plan}).fetchone()
-    found_fault = logs.fault(conn, facts[5], objects) if facts and facts[5] else None
+    is_packed = facts is not None and facts[5] and facts[6] is None
+    found_fault = logs.fault(conn, facts[5], objects) if facts and is_packed else None
     return Offender(plan, found_fault, False) if found_fault else None
 
 

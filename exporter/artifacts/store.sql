@@ -2,7 +2,7 @@
 -- name: facts
 SELECT p.run_artifact_layout_version, octet_length(p.run_zip_snapshot), p.run_generation,
     p.run_track_activity_bytes, p.run_track_activity_encoding, p.run_track_activity_ref,
-    p.run_track_activity_jsonl IS NOT NULL, p.run_activity_overview_json::text
+    octet_length(p.run_track_activity_jsonl), p.run_activity_overview_json::text
 FROM {plans} AS p WHERE p.id = %(plan)s
 
 -- The snapshot, why the backfill put the plan aside, if it did, and whether it split other bytes
@@ -21,11 +21,11 @@ FROM {plans} AS p WHERE p.id = %(plan)s
 -- name: log_text
 SELECT convert_to(p.run_track_activity_jsonl, 'UTF8') FROM {plans} AS p WHERE p.id = %(plan)s
 
--- The exact bytes of a log whose text is only like it.
+-- What may be the exact bytes of a log whose text is only like it, newest first.
 -- name: log_original
 SELECT original_id FROM artifact_originals
 WHERE plan_id = %(plan)s AND kind = 'log' AND member_path = '' AND byte_length = %(bytes)s
-ORDER BY generation DESC, original_id DESC LIMIT 1
+ORDER BY generation DESC, original_id DESC
 
 -- name: blob
 SELECT body FROM artifact_blobs WHERE sha256 = %(sha256)s
@@ -53,6 +53,14 @@ UPDATE {plans} AS p SET run_artifact_layout_version = NULL
 WHERE p.id = %(plan)s AND p.run_generation = %(generation)s
   AND p.run_artifact_layout_version >= 2 AND sha256(p.run_zip_snapshot) = %(sha256)s
 
+-- The snapshot was exchanged for one that is proven clean: it is source and result at once now, so
+-- that the one before the split is not put back over it.
+-- name: settle_exchanged
+UPDATE job_items SET outcome = 'CLEAN', source_bytes = %(bytes)s, source_sha256 = %(actual)s,
+    result_bytes = %(bytes)s, result_sha256 = %(actual)s, changed_at = clock_timestamp()
+WHERE job = 'snapshots' AND item = %(plan)s::text AND generation = %(generation)s
+  AND status = 'done' AND result_sha256 = %(known)s
+
 -- A plan starts over: every trace of its last run goes, and late writers find another generation.
 -- name: reset
 UPDATE {plans} AS p SET state = 'pending', generated_report_html = NULL, run_zip_snapshot = NULL,
@@ -65,10 +73,16 @@ WHERE p.id = %(plan)s
   AND (p.state::text IN ('failed', 'stopped') OR coalesce(p.stop_requested, false))
 RETURNING p.run_generation
 
+-- Legacy rows with bytes, and those of them that were put aside. What is in quarantine of a plan
+-- that was deleted, emptied or started over since is history.
 -- name: open_work
 SELECT (SELECT count(*) FROM {plans} AS p WHERE p.run_zip_snapshot IS NOT NULL
           AND octet_length(p.run_zip_snapshot) > 0 AND (p.run_artifact_layout_version IS NULL OR p.run_artifact_layout_version < 2)),
-    (SELECT count(*) FROM job_items WHERE job = 'snapshots' AND status = 'quarantined')
+    (SELECT count(*) FROM job_items AS i JOIN {plans} AS p ON p.id::text = i.item
+            AND p.run_generation = i.generation
+      WHERE i.job = 'snapshots' AND i.status = 'quarantined'
+        AND octet_length(p.run_zip_snapshot) > 0
+        AND (p.run_artifact_layout_version IS NULL OR p.run_artifact_layout_version < 2))
 
 -- name: cut_over
 INSERT INTO jobs (job, version, state, finished_at)

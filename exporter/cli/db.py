@@ -80,7 +80,7 @@ def sql(revisions: str, undo: bool, settings: Settings) -> None:
 @database_option
 @json_option
 def status(settings: Settings, as_json: bool) -> None:
-    """Show server, schema and revision, the adopted table and the jobs.
+    """Show server, schema and revision, the adopted table, the jobs and remotes to clean.
 
     Starts the embedded server for the look, if its data exists; makes nothing.
     """
@@ -186,7 +186,18 @@ def _adopted_facts(conn: psycopg.Connection[Any]) -> dict[str, render.Cell]:
     for job in ledger.status(conn):
         items = ", ".join(f"{count:,} {name}" for name, count in job["items"].items())
         facts[f"job_{job['job']}"] = ", ".join(filter(None, (job["state"], items)))
-    return facts
+    return facts | _remote_facts(conn)
+
+
+def _remote_facts(conn: psycopg.Connection[Any]) -> dict[str, render.Cell]:
+    """Remotes that are dirty now, which other programs may have written after a finished job."""
+    from exporter.jobs.remote_scrub import RemoteScrub
+
+    job = RemoteScrub()
+    if withheld := job.unreadable(conn):
+        # A count of the others alone would read as if it were the whole.
+        return {"remotes_dirty": None, "remotes_withheld": ", ".join(withheld)}
+    return {"remotes_dirty": job.remaining(conn)}
 
 
 def _print_schema(found: SchemaStatus, as_json: bool) -> None:

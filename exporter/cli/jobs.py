@@ -9,7 +9,7 @@ import click
 from exporter.cli import render
 from exporter.cli.blob_options import blob_option, objects
 from exporter.cli.options import Text, Whole, database_option, examples, json_option
-from exporter.errors import ExitCode
+from exporter.errors import BadInput, ExitCode, ExporterError, ObjectStoreUnavailable
 from exporter.settings import Settings
 
 
@@ -84,25 +84,62 @@ def retry(reason: str, settings: Settings, as_json: bool) -> None:
         render.print_facts([("requeued", count)])
 
 
-@jobs.command(epilog=examples("exporter jobs restore 6f1c1c0e-2f5a-4a6e-9a57-0c3d8f0f3a11"))
-@click.argument("plan", type=click.UUID, metavar="ID")
+@jobs.command(
+    epilog=examples(
+        "exporter jobs restore 6f1c1c0e-2f5a-4a6e-9a57-0c3d8f0f3a11", "exporter jobs restore --all"
+    )
+)
+@click.argument("plan", type=click.UUID, metavar="[ID]", required=False)
+@click.option("--all", "everything", is_flag=True, help="Of every plan that nobody changed since.")
 @blob_option
 @database_option
 @json_option
-def restore(plan: UUID, settings: Settings, as_json: bool) -> None:
+def restore(plan: UUID | None, everything: bool, settings: Settings, as_json: bool) -> int:
     """Put back the snapshot that the backfill replaced in plan ID.
 
-    The plan is then as before its split, and stays so until "exporter jobs retry RESTORED".
+    The plan is then as before its split, and stays so until "exporter jobs retry RESTORED". Each
+    plan is a transaction of its own; --all may be stopped and run again, and exits with 3 when a
+    plan could not be put back.
     """
     from exporter.db.connect import session
     from exporter.jobs.snapshot_split import restore as restore_snapshot
 
+    if everything == (plan is not None):
+        raise BadInput("ID", "one plan or all of them", accepted="ID, or --all")
+    if plan is None:
+        return _restore_all(settings, as_json)
     with session(settings) as conn:
         size = restore_snapshot(conn, plan, objects(settings))
     if as_json:
         render.print_json({"plan": str(plan), "snapshot_bytes": size})
     else:
         render.print_facts([("plan", str(plan)), ("snapshot bytes", size)])
+    return ExitCode.DONE
+
+
+def _restore_all(settings: Settings, as_json: bool) -> int:
+    from exporter.artifacts import plans
+    from exporter.db.connect import session
+    from exporter.jobs import ledger
+    from exporter.jobs.snapshot_split import restore as restore_snapshot
+
+    store = objects(settings)
+    facts = {"restored": 0, "left": 0, "snapshot_bytes": 0}
+    with session(settings) as conn:
+        for plan in ledger.split_plans(conn, plans.find(conn).identifier):
+            try:
+                facts["snapshot_bytes"] += restore_snapshot(conn, plan, store)
+                facts["restored"] += 1
+            except ObjectStoreUnavailable:
+                raise
+            except ExporterError as error:
+                facts["left"] += 1
+                render.note(f"left as it is: {error.message}")
+    if as_json:
+        render.print_json(facts)
+    else:
+        render.print_facts([(name.replace("_", " "), count) for name, count in facts.items()])
+    return ExitCode.FINDINGS if facts["left"] else ExitCode.DONE
 
 
 def _short(facts: dict[str, object]) -> str:

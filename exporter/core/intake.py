@@ -244,7 +244,8 @@ def public_session(session: SourceSession, repairs: Repairs) -> SourceSession:
     """
     _check_identifiers(session)
     texts = "\n".join([value for value in session if type(value) is str])
-    if hide_credentials(texts) == texts:
+    # The rules for web addresses look at where a text begins, so those are looked at one by one.
+    if ":/" not in texts and hide_credentials(texts) == texts:
         return session
     hidden = SourceSession(
         *(hide_credentials(value) if type(value) is str else value for value in session)  # type: ignore[arg-type]
@@ -510,8 +511,9 @@ def _usage_rows(
     start = session.started_at or ""
     start_at = time_fields(start)
     rows = [
-        _message_usage(session, m, text, f"{at}\t{_NULL}" if ns is not None else None)
-        for m, text, ns, at in timed
+        # A time that is not kept leaves the day it names.
+        _message_usage(session, m, text, None if at.startswith(_NULL) else f"{at}\t{_NULL}")
+        for m, text, _, at in timed
         if m.token_usage and m.model not in _NOT_A_MODEL
     ]
     rows += [

@@ -92,6 +92,9 @@ _TOKEN: Final = re.compile(_TOKEN_SHAPES)
 _MORE_TOKEN_SHAPES: Final = (
     r"(?<![A-Za-z0-9])sk-(?:(?:ant|proj|svcacct|admin|or|live|test)-[A-Za-z0-9_-]{0,40}?)?"
     r"(?=[A-Za-z0-9]{0,19}[0-9])[A-Za-z0-9]{20}"
+    r"|(?<![A-Za-z0-9])sk-(?:ant-(?:api|admin)[0-9]{2}|svcacct)-[A-Za-z0-9_-]{20}"
+    r"|(?<![A-Za-z0-9])sk-proj-(?=[A-Za-z0-9_-]{0,200}[0-9])(?=[A-Za-z0-9_-]{0,200}[a-z])"
+    r"(?=[A-Za-z0-9_-]{0,200}[A-Z])[A-Za-z0-9_-]{40}"
     r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16}"
     r"|AIza[A-Za-z0-9_-]{35}"
     r"|ASIA[0-9A-Z]{16}"

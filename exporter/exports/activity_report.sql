@@ -74,10 +74,10 @@ FROM intervals
 GROUP BY session_key, model_id
 
 -- Usage within the range, of equal keys only the first, summed by session, model and bucket.
--- Tokens of rows that bring their own cost are not priced.
+-- Tokens of rows that bring their own cost are not priced. What is shown stops at 64 bits.
 -- name: spent
 SELECT session_key, model_id, width_bucket(offset_ns, %(bucket_starts)s::bigint[]) AS bucket,
-    sum(output_tokens)::bigint AS output_tokens,
+    least(sum(output_tokens), 9223372036854775807)::bigint AS output_tokens,
     bool_or(reported_cost IS NULL) AS is_computed,
     bool_or(reported_cost IS NOT NULL) AS is_reported,
     coalesce(sum(reported_cost), 0) AS reported_cost,

@@ -297,7 +297,12 @@ def _days(spent: Iterable[Spent]) -> list[dict[str, Any]]:
     for s in spent:
         levels = days.setdefault(s.date, {"model": [], "project": [], "agent": []})
         levels[s.level].append(s)
-    return [_day(date, **days[date]) for date in sorted(days)]
+    return [_day(date, **days[date]) for date in sorted(days, key=_place)]
+
+
+def _place(date: str) -> tuple[bool, str]:
+    """Where a date belongs: what is longer than ten characters is a date of year 10000."""
+    return (len(date) > 10, date)
 
 
 def _day(date: str, model: list[Spent], project: list[Spent], agent: list[Spent]) -> dict[str, Any]:

@@ -78,9 +78,12 @@ FROM (
 ) AS u
 
 -- What was spent, per day and model, and with breakdowns also per day and project and per day and
--- agent. Sums are priced, not rows: a rate times a sum of counts is exact.
+-- agent. Sums are priced, not rows: a rate times a sum of counts is exact. The year before 1 is 0,
+-- which PostgreSQL calls 1 BC; no stored instant is of an earlier one.
 -- name: spent
-SELECT level, coalesce(to_char(day, 'YYYY-MM-DD'), day_text) AS date,
+SELECT level,
+    coalesce(CASE WHEN day < '0001-01-01' THEN '0000' ELSE to_char(day, 'YYYY') END
+        || to_char(day, '-MM-DD'), day_text) AS date,
     CASE WHEN level = 'model' THEN m.name ELSE label END,
     sum(input_tokens), sum(output_tokens), sum(write_tokens), sum(read_tokens),
     sum(cost), coalesce(sum(cost) FILTER (WHERE has_credits), 0),

@@ -87,6 +87,11 @@ class Summary:
         changed = self.price_rows_changed + self.place_rows_changed + self.billing_rows_changed
         return bool(self.new + self.changed + self.removed + changed)
 
+    def forget_reading(self) -> None:
+        """Begin to count anew what was read; what was written stays, and stays counted."""
+        self.same = self.refused = self.messages = 0
+        self.refusals.clear()
+
     def counts(self) -> dict[str, Any]:
         """Everything but the texts, for the run's record."""
         skip = {"source", "location"}
@@ -126,8 +131,9 @@ def import_archive(
         mark = run.run(full, mark)
         summary.unchanged = not summary.has_written
         if mark != watermark or not summary.unchanged:
-            seconds = time.monotonic() - started
-            load.finish_run(conn, source_id, seconds, summary.counts(), mark)
+            # The record tells it, too.
+            summary.seconds = time.monotonic() - started
+            load.finish_run(conn, source_id, summary.seconds, summary.counts(), mark)
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -152,6 +158,8 @@ class _Import:
         self._summary = summary
         self._progress = progress
         self._open_source = open_source
+        #: Sessions of a later revision were merged by this run.
+        self._since: int | None = None
 
     def run(self, full: bool, mark: str) -> str:
         """Do all steps; returns the watermark of the state that was read."""
@@ -163,6 +171,7 @@ class _Import:
             except SourceReplaced:
                 if attempt == RESTARTS:
                     raise
+                self._summary.forget_reading()
                 # It may be a reader who noticed.
                 with suppress(SourceReplaced):
                     self._source.reopen_if_replaced()
@@ -187,6 +196,11 @@ class _Import:
         excluded = source.excluded()
         gone = set(excluded)
         load.stage_listing(conn, (row for row in source.listing() if row.id not in gone))
+        if self._since is None:
+            self._since = load.current_revision(conn)
+        else:
+            # They are new or changed, which an attempt before this one counted.
+            summary.same -= load.count_merged(conn, self._source_id, self._since)
         self._sessions(full, places, models)
         if summary.new + summary.changed >= BATCH_SESSIONS:
             load.refresh_statistics(conn)
@@ -213,35 +227,44 @@ class _Import:
         batches = _batches(load.pending(self._conn, self._source_id, everything=full))
         with ExitStack() as stack:
             stack.enter_context(_no_collection())
-            pool = stack.enter_context(ThreadPoolExecutor(1))
             writer = stack.enter_context(self._connect())
             load.create_stage(writer)
+            # Left before the connection is, so that no merge is cut off in the middle.
+            pool = stack.enter_context(ThreadPoolExecutor(1))
             found = self._prepared(batches, places, models, messages)
             stack.enter_context(closing(found))
             merging: Future[BatchCounts] | None = None
-            for prepared in found:
+            try:
+                for prepared in found:
+                    done, merging = merging, None
+                    self._settle(done)
+                    self._note(prepared)
+                    if prepared.staged.size:
+                        write = load.write_sessions
+                        merging = pool.submit(write, writer, self._source_id, prepared.staged)
+                    self._progress.advance(prepared.listed)
+            except SourceReplaced:
+                # What is being merged stays, and counts.
                 self._settle(merging)
-                merging = None
-                self._note(prepared)
-                if prepared.staged.size:
-                    write = load.write_sessions
-                    merging = pool.submit(write, writer, self._source_id, prepared.staged)
-                self._progress.advance(prepared.listed)
+                raise
             self._settle(merging)
 
     def _prepared(
         self, batches: Iterator[list[Listed]], places: Places, models: Models, messages: int
     ) -> Generator[Prepared, None, None]:
         """The batches, read and worked out: here, or by processes where that is worth it."""
+        preparer = Preparer(self._conn, self._source, self._source_id, places, models)
         if self._open_source is None or messages < APART_MESSAGES or _cores() < 2:
-            preparer = Preparer(self._conn, self._source, self._source_id, places, models)
             yield from map(preparer.prepare, batches)
             return
         from exporter.importers.readers import Task, read_by
 
         task = Task(self._open_source, self._connect, self._source_id)
-        with closing(read_by(READERS, task, batches)) as found:
-            yield from found
+        with closing(read_by(READERS, task, batches, preparer.prepare)) as found:
+            for prepared in found:
+                # The readers may have opened another file than the one that was listed.
+                self._source.reopen_if_replaced()
+                yield prepared
 
     def _note(self, prepared: Prepared) -> None:
         summary, repairs = self._summary, self._source.repairs

@@ -50,7 +50,7 @@ from exporter.settings import Settings, libpq_url
 
 QUERIES = queries.load(__file__)
 KIND: Final = "agentsview-postgresql"
-READING: Final = "2"
+READING: Final = "3"
 _FETCH: Final = 5_000
 #: What to do about the source's server; the errors' own words are about the archive's.
 _HINTS: Final[Mapping[type[DatabaseError], str]] = {

@@ -48,7 +48,7 @@ from exporter.importers.source import (
 
 KIND: Final = "agentsview-sqlite"
 #: Part of every fingerprint: a new reading of the same rows must read them all again.
-READING: Final = "2"
+READING: Final = "3"
 _BUSY_SECONDS: Final = 10.0
 _MAGIC: Final = b"SQLite format 3\0"
 #: A configuration of more bytes, or with a longer line, is none: reading a dotted key of TOML takes
@@ -254,9 +254,13 @@ class SqliteSource:
         if _file_identity(self._path) == self._identity:
             return
         self._db.close()
+        self.repairs.counts.clear()
         _check_file(self._path)
         self._open()
-        self.info = self._probe()
+        try:
+            self.info = self._probe()
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(self._path, error) from None
         raise SourceReplaced
 
     def _table_columns(self) -> dict[str, set[str]]:

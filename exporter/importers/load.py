@@ -270,6 +270,20 @@ def count_pending(conn: Connection, source_id: int, *, everything: bool) -> tupl
     return row[0], row[1], row[2]
 
 
+def current_revision(conn: Connection) -> int:
+    """The archive's latest revision."""
+    row = conn.execute("SELECT revision FROM archive").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def count_merged(conn: Connection, source_id: int, since: int) -> int:
+    """Listed sessions that were merged after a revision and look as they did then."""
+    row = conn.execute(QUERIES["count_merged"], {"source_id": source_id, "since": since}).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def known_digests(conn: Connection, source_id: int, ids: Sequence[str]) -> dict[str, str]:
     """Digest of the rows that the archive holds, by session id."""
     parameters = {"source_id": source_id, "ids": list(ids)}

@@ -266,6 +266,11 @@ FROM (
     LEFT JOIN sessions AS s ON s.id = l.id AND s.source_id = %(source_id)s
 ) AS listed
 
+-- name: count_merged
+SELECT count(*) FROM stage_listing AS l
+JOIN sessions AS s ON s.id = l.id AND s.source_id = %(source_id)s
+WHERE s.fingerprint = l.fingerprint AND s.presence = 'present' AND s.changed_revision > %(since)s
+
 -- Sessions that the source no longer lists, or has removed for good. Their rows stay.
 -- name: mark_gone
 UPDATE sessions AS s SET presence = now_is.presence, changed_revision = %(revision)s

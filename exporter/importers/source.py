@@ -143,6 +143,9 @@ class Source(Protocol):
     def billing(self) -> Iterator[SourceBilling]: ...
 
     def reopen_if_replaced(self) -> None:
-        """Raise `SourceReplaced`, after opening the new file, when the source was replaced."""
+        """Raise `SourceReplaced` when the source was replaced, after opening the new file.
+
+        ``repairs`` is then about the new one only.
+        """
 
     def close(self) -> None: ...

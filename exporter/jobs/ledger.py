@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import psycopg
+from psycopg import sql
 
 from exporter.db import queries
 from exporter.errors import ExporterError, LeaseHeld
@@ -240,6 +242,16 @@ def quarantined(
 def requeue(conn: Connection, reason: str) -> int:
     """Let the next run try quarantined plans with this reason again; returns how many."""
     return conn.execute(QUERIES["requeue"], {"reason": reason}).rowcount
+
+
+def split_plans(conn: Connection, plans: sql.Identifier, count: int = 1000) -> Iterator[UUID]:
+    """Plans whose snapshots were replaced and, as far as sizes tell, not touched since, by key."""
+    after = ""
+    statement = QUERIES["split_plans"].format(plans=plans)
+    while rows := conn.execute(statement, {"after": after, "count": count}).fetchall():
+        for (plan,) in rows:
+            yield plan
+        after = str(rows[-1][0])
 
 
 # --- Leases ---------------------------------------------------------------------------------

@@ -127,6 +127,15 @@ WHERE status = 'quarantined' AND (%(reason)s::text IS NULL OR reason = %(reason)
   AND (%(job)s::text IS NULL OR job = %(job)s::text)
 ORDER BY job, item, generation LIMIT %(limit)s
 
+-- Plans that are as their last split left them, as far as sizes tell.
+-- name: split_plans
+SELECT p.id FROM job_items AS i
+JOIN {plans} AS p ON p.id = i.item::uuid AND p.run_generation = i.generation
+WHERE i.job = 'snapshots' AND i.status = 'done' AND i.outcome = 'MIGRATED'
+  AND i.item > %(after)s AND p.run_artifact_layout_version >= 2
+  AND octet_length(p.run_zip_snapshot) = i.result_bytes
+ORDER BY i.item LIMIT %(count)s
+
 -- Back to waiting. Of plans only: what other jobs reported they look at in each run anyway.
 -- name: requeue
 UPDATE job_items SET status = 'pending', reason = NULL, outcome = NULL, attempts = 0,

@@ -9,6 +9,7 @@ No remote, and nothing made of one that could be undone, is ever written anywher
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from psycopg import sql
 
 from exporter.core.identity import derive_identity
 from exporter.core.intake import row_uuid
+from exporter.core.pace import BatchSize
 from exporter.core.remotes import may_hold_credential, storage_form, suspect_rules
 from exporter.db import queries
 from exporter.jobs import ledger
@@ -33,6 +35,10 @@ REASONS: Final = {
     "scp_path": "REMOTE_SCP_PATH",
     "token": "REMOTE_TOKEN",
 }
+#: A page is one transaction, and its rows are locked in another program's tables meanwhile: so
+#: many rows, or so many seconds, whichever is less.
+PAGE_ROWS = 50
+PAGE_SECONDS = 0.1
 _FACTS = ("project", "machine", "root_path", "worktree_root_path")
 
 
@@ -101,6 +107,7 @@ class RemoteScrub:
     _tables: list[Table] | None = None
     _position: Page | None = None
     _is_over: bool = False
+    _size: BatchSize = field(default_factory=lambda: BatchSize(PAGE_ROWS, PAGE_SECONDS, 10.0))
 
     def forget(self) -> None:
         self._tables = None
@@ -111,6 +118,16 @@ class RemoteScrub:
     def remaining(self, conn: Connection) -> int:
         """Rows that are dirty: none after a full pass, whatever is only suspect."""
         return sum(self._count(conn, table) for table in self.tables(conn))
+
+    def unreadable(self, conn: Connection) -> list[str]:
+        """Tables whose rows this role may not count, as SCHEMA.NAME."""
+        return [
+            f"{table.schema}.{table.name}"
+            for table in self.tables(conn)
+            if conn.execute(
+                QUERIES["is_readable"], {"schema": table.schema, "table": table.name}
+            ).fetchone() != (True,)
+        ]  # fmt: skip
 
     def _count(self, conn: Connection, table: Table) -> int:
         statement = QUERIES["count"].format(table=table.identifier, found=QUERIES["dirty"])
@@ -127,7 +144,7 @@ class RemoteScrub:
     def claim(self, conn: Connection, lease: Lease, count: int) -> Sequence[Page]:
         if self._is_over:
             return []
-        pages = self.pending(conn, self._position, max(count, 100))
+        pages = self.pending(conn, self._position, min(count, self._size.rows))
         if not pages:
             self._is_over = True
             conn.execute(QUERIES["forget_reports"], {"run_id": lease.run_id})
@@ -153,12 +170,16 @@ class RemoteScrub:
     def preview(self, conn: Connection, unit: Page) -> Tally:
         outcomes: dict[str, int] = {}
         for row in unit.rows:
-            outcome = _foreseen(unit.table, row)
+            try:
+                outcome = _foreseen(unit.table, row)
+            except ValueError:
+                outcome = SUSPECT
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
         return Tally(outcomes)
 
     def perform(self, conn: Connection, lease: Lease, unit: Page) -> Tally:
         outcomes: dict[str, int] = {}
+        started = time.monotonic()
         with conn.transaction():
             ledger.hold(conn, lease)
             for row in unit.rows:
@@ -169,6 +190,7 @@ class RemoteScrub:
                     _report(conn, lease, unit.table, row, rules)
                     outcome = SUSPECT
                 outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        self._size.took(len(unit.rows), time.monotonic() - started)
         return Tally(outcomes)
 
     def read_back(self, conn: Connection, lease: Lease, unit: Page) -> Tally | None:

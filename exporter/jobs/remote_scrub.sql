@@ -33,6 +33,12 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND left(n.n
                WHERE a.attrelid = c.oid AND a.attname = 'git_remote' AND NOT a.attisdropped)
 ORDER BY n.nspname, c.relname
 
+-- Whether this role may count the dirty rows of a table.
+-- name: is_readable
+SELECT has_schema_privilege(n.oid, 'USAGE') AND has_column_privilege(c.oid, 'git_remote', 'SELECT')
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s
+
 -- name: count
 SELECT count(*) FROM {table} WHERE git_remote <> '' AND ({found})
 
@@ -48,10 +54,11 @@ UPDATE {table} SET git_remote = %(new)s, normalized_remote = %(normalized)s,
     key_source = %(key_source)s, key = %(key)s
 WHERE {same} AND git_remote = %(old)s
 
--- The remote is part of the key: the row moves. Where it meets another, the one seen later stays.
+-- The remote is part of the key: the row moves. Where it meets another, the one seen later stays;
+-- of two seen at the same moment, the one that moves.
 -- name: move
 INSERT INTO {table} AS t ({columns}) SELECT {values} FROM {table} WHERE {same}
-ON CONFLICT ({keys}) DO UPDATE SET {overwrite} WHERE excluded.observed_at > t.observed_at
+ON CONFLICT ({keys}) DO UPDATE SET {overwrite} WHERE excluded.observed_at >= t.observed_at
 
 -- name: move_scopes
 INSERT INTO {scopes} (source_archive_id, project, machine, root_path, git_remote, publication_scope)
@@ -72,9 +79,9 @@ SELECT EXISTS (SELECT FROM {table} WHERE project = %(project)s AND machine = %(m
 DELETE FROM {table} WHERE project = %(project)s AND machine = %(machine)s
     AND root_path = %(root_path)s AND git_remote = ''
 
--- Of two rows of ours that become one, the one seen later stays.
+-- The same for two rows of ours that become one: whether it is the one that is there.
 -- name: own_rival
-SELECT coalesce(observed_at, '-infinity') >= (
+SELECT coalesce(observed_at, '-infinity') > (
     SELECT coalesce(observed_at, '-infinity') FROM project_observations
     WHERE source_id = %(source_id)s AND observation_key = %(observation_key)s)
 FROM project_observations

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 import psycopg
 
 from exporter.core.pace import BatchSize, Pace, Reaction, Wait, reaction, retry_delay
-from exporter.errors import ExporterError, Interrupted, LeaseHeld, ObjectStoreUnavailable
+from exporter.errors import BadInput, ExporterError, Interrupted, LeaseHeld, ObjectStoreUnavailable
 from exporter.jobs import ledger
 from exporter.jobs.job import Connection, Job, Lease, LeaseLost, Opener, Tally, alive
 
@@ -127,8 +127,11 @@ class Stop:
 def run(job: Job, opener: Opener, options: Options, receiver: Receiver) -> Summary:
     """Run a job to its end, to its limit, or until a signal.
 
-    Raises Interrupted after a clean stop, LeaseHeld, and errors of the driver that did not pass.
+    Raises Interrupted after a clean stop, LeaseHeld, BadInput for several workers of a dry run,
+    and errors of the driver that did not pass.
     """
+    if options.is_dry_run and options.workers > 1:
+        raise BadInput("--workers", "a dry run has one worker", accepted="1 with --dry-run")
     stop = Stop()
     with stop.installed(), opener() as conn:
         total = job.remaining(conn)
@@ -200,24 +203,9 @@ def _dry_run(
     """Go through all pending units without a lease and without writing, at the pace asked for."""
     started = time.monotonic()
     counter = _Counter(receiver)
-    pace = Pace(options.rows_per_second, options.bytes_per_second, options.share)
-    for unit in _pending(job, conn):
-        if stop or (options.limit is not None and counter.tally.rows >= options.limit):
-            break
-        began = time.monotonic()
-        tally = job.preview(conn, unit)
-        counter.done(tally)
-        wait = pace.after(tally.rows, tally.bytes_in, time.monotonic() - began)
-        wait = max(wait, Wait(options.pause, "the pause after each row"))
-        _sleep(wait.seconds, wait.reason, counter, stop)
+    left = _Rehearsal(job, opener, options, 0, counter, stop).rehearse()
     seconds = time.monotonic() - started
-    return Summary(job.name, None, counter.tally, job.remaining(conn), False, seconds)
-
-
-def _pending(job: Job, conn: Connection) -> Iterator[Any]:
-    units: Sequence[Any] = ()
-    while units := job.pending(conn, units[-1] if units else None, 100):
-        yield from units
+    return Summary(job.name, None, counter.tally, left, False, seconds)
 
 
 @dataclass
@@ -333,10 +321,7 @@ class Worker:
         tries = 0
         while True:
             try:
-                return self._try(
-                    lambda: self.job.perform(self.conn, lease, unit),
-                    after_loss=lambda: self.job.read_back(self.conn, lease, unit),
-                )
+                return self._perform(lease, unit)
             except LeaseLost:
                 return self._lost()
             except psycopg.Error as error:
@@ -355,6 +340,12 @@ class Worker:
                     # The text of an error nobody expected may quote anything; its kind may not.
                     facts = {"error": type(error).__name__}
                     return self._refuse(lease, unit, "INTERNAL", facts)
+
+    def _perform(self, lease: Lease, unit: Any) -> Tally:
+        return self._try(
+            lambda: self.job.perform(self.conn, lease, unit),
+            after_loss=lambda: self.job.read_back(self.conn, lease, unit),
+        )
 
     def _refuse(self, lease: Lease, unit: Any, reason: str, facts: dict[str, Any]) -> Tally:
         try:
@@ -449,6 +440,39 @@ class Worker:
 
     def _wait(self, seconds: float, reason: str) -> None:
         _sleep(seconds, reason, self.listener, self.stop)
+
+
+class _Rehearsal(Worker):
+    """A worker of a dry run: the same answers to failures, and nothing that writes."""
+
+    def rehearse(self) -> int:
+        """Look at all pending units; returns how many rows a run would look at afterwards."""
+        nothing = Lease(self.job.name, 0, 0)
+        try:
+            units = self._after(None)
+            while units and not self._is_over():
+                self._batch(nothing, units)
+                units = () if self._is_over() else self._after(units[-1])
+            return self._try(lambda: self.job.remaining(self.conn))
+        except (psycopg.Error, ExporterError):
+            if not self.stop:
+                raise
+            return 0
+        finally:
+            self.conn.close()
+
+    def _after(self, unit: Any) -> Sequence[Any]:
+        """The units that come next. Reading their keys is cheap, so not a few at a time."""
+        most = self.options.batch_size or 100
+        if self.options.limit is not None:
+            most = min(most, self.options.limit - self.rows)
+        return self._try(lambda: self.job.pending(self.conn, unit, most))
+
+    def _perform(self, lease: Lease, unit: Any) -> Tally:
+        return self._try(lambda: self.job.preview(self.conn, unit))
+
+    def _refuse(self, lease: Lease, unit: Any, reason: str, facts: dict[str, Any]) -> Tally:
+        return Tally({"QUARANTINED": 1})
 
 
 def _sleep(seconds: float, reason: str, listener: Listener, stop: Stop) -> None:

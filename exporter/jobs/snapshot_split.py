@@ -35,8 +35,10 @@ QUERIES = queries.load(__file__)
 
 LogStorage = Literal["text", "compact"]
 
-#: A member larger than this is kept inside the original snapshot only, not a second time.
+#: A member larger than this is kept inside the original snapshot only, not a second time; and so
+#: is what goes beyond the total of one archive. Neither holds for the log.
 MEMBER_MAX_BYTES = 64 * 1024 * 1024
+ORIGINALS_BYTES = 128 * 1024 * 1024
 CPU_SECONDS = 120.0
 #: Bytes of members that are salvaged from one archive, and characters of their names.
 SALVAGED_BYTES = 128 * 1024 * 1024
@@ -197,18 +199,21 @@ def _originals(
 ) -> list[Kept]:
     """What the new row does not hold; a log that is stored exactly needs no second copy.
 
-    The log itself has no path here, which tells it from further files of its name.
+    The log itself has no path here, which tells it from further files of its name. It is kept
+    whatever its size, since its text alone would not give it back; others as far as memory goes.
     """
-    return [
-        Kept(
-            found.kind,
-            "" if found.member is archive.log else found.member.path,
-            b"".join(runzip.read_member(archive, found.member)),
-        )
-        for found in runzip.originals(archive, report, facts)
-        if found.member.entry.plain_size <= MEMBER_MAX_BYTES
-        and not (is_exact and found.member is archive.log)
-    ]
+    room = ORIGINALS_BYTES
+    kept: list[Kept] = []
+    for found in runzip.originals(archive, report, facts):
+        is_log = found.member is archive.log
+        size = found.member.entry.plain_size
+        if is_exact if is_log else size > min(MEMBER_MAX_BYTES, room):
+            continue
+        if not is_log:
+            room -= size
+        body = b"".join(runzip.read_member(archive, found.member))
+        kept.append(Kept(found.kind, "" if is_log else found.member.path, body))
+    return kept
 
 
 # --- The job --------------------------------------------------------------------------------
@@ -399,6 +404,8 @@ class SnapshotSplit:
             if new is not None and not any(kept.kind == "snapshot" for kept in found.originals):
                 conn.execute(table.fill(QUERIES["keep_snapshot"]), parameters)
             _keep(conn, unit, found)
+            if new is not None and found.log_bytes is not None:
+                conn.execute(table.fill(QUERIES["keep_text"]), parameters)
             _update(conn, table, parameters, found, size)
         return Tally({found.outcome: 1}, source.size, size)
 
@@ -458,7 +465,9 @@ def _update(
         "log": log, "log_bytes": found.log_bytes, "encoding": found.encoding, "ref": ref,
     }  # fmt: skip
     logs.accept_utf8(conn)
-    row = conn.execute(table.fill(QUERIES[name]), values).fetchone()
+    packed = QUERIES["packed"] if ref is not None else sql.SQL("")
+    statement = QUERIES[name].format(plans=table.identifier, packed=packed)
+    row = conn.execute(statement, values).fetchone()
     wanted = (size, None if found.text is None else len(found.text))
     if row is None or tuple(row) != wanted:
         raise ExporterError("the server stored another length than was sent")
@@ -470,6 +479,7 @@ def _update(
 def restore(conn: Connection, plan: Any, objects: Objects | None = None) -> int:
     """Put the snapshot back that the split of a plan replaced; returns its size in bytes.
 
+    The log columns are cleared when the split took the log out of that snapshot, and only then.
     The plan stays out of later runs until its reason RESTORED is retried. Raises ExporterError
     when nothing was kept, when it is in an object store that does not give it back, or when the
     plan was changed since: then the newer bytes win.
@@ -485,14 +495,14 @@ def restore(conn: Connection, plan: Any, objects: Objects | None = None) -> int:
                 f"no split of plan {plan} is on the ledger",
                 hint="see 'exporter jobs status'; the plan is as it always was",
             )
-        original, size, generation, is_untouched, is_outside = found
+        original, size, generation, is_untouched, is_outside, has_log = found
         is_same = row is not None and row[0] == original and (data is None) != is_outside
         if not is_untouched or not is_same:
             raise ExporterError(
                 f"plan {plan} was changed after its split",
                 hint="reset it first if the kept snapshot is really the one to have",
             )
-        values = {"plan": plan, "original": original, "data": data}
+        values = {"plan": plan, "original": original, "data": data, "has_log": has_log}
         conn.execute(table.fill(QUERIES["restore"]), values)
         marked = {"plan": plan, "generation": generation, "source_bytes": size}
         conn.execute(QUERIES["mark_restored"], marked)

@@ -94,6 +94,15 @@ SELECT p.id, %(generation)s, 'snapshot', %(source_sha256)s, %(source_bytes)s, p.
 FROM {plans} AS p WHERE p.id = %(item)s::uuid
 ON CONFLICT ON CONSTRAINT artifact_originals_once DO NOTHING
 
+-- A log that stands in the row, before another one takes its place.
+-- name: keep_text
+INSERT INTO artifact_originals (plan_id, generation, kind, sha256, byte_length, body)
+SELECT id, %(generation)s, 'log', sha256(body), octet_length(body), body
+FROM (SELECT p.id, convert_to(p.run_track_activity_jsonl, 'UTF8') AS body
+      FROM {plans} AS p
+      WHERE p.id = %(item)s::uuid AND p.run_track_activity_jsonl IS NOT NULL OFFSET 0) AS earlier
+ON CONFLICT ON CONSTRAINT artifact_originals_once DO NOTHING
+
 -- Without a log in the archive the log columns stay as they are: a log that was purged on
 -- purpose does not come back, and one that stands there is not lost.
 -- name: write_clean
@@ -112,22 +121,30 @@ UPDATE {plans} AS p SET run_artifact_layout_version = 2, run_zip_snapshot = %(sn
 WHERE p.id = %(item)s::uuid
 RETURNING octet_length(p.run_zip_snapshot), NULL::bigint
 
+-- A reference counts only where there is no text: one to an earlier log stays beside a text, so
+-- that the log is not collected.
 -- name: write_split
 UPDATE {plans} AS p SET run_artifact_layout_version = 2, run_zip_snapshot = %(snapshot)s,
     run_track_activity_jsonl = %(log)s, run_track_activity_bytes = %(log_bytes)s,
-    run_track_activity_encoding = %(encoding)s, run_track_activity_ref = %(ref)s,
+    run_track_activity_encoding = %(encoding)s, {packed}
     run_activity_overview_json = coalesce(%(overview)s, CASE
         WHEN p.run_activity_overview_json::text = 'null' THEN NULL
         ELSE p.run_activity_overview_json END, %(derived)s)
 WHERE p.id = %(item)s::uuid
 RETURNING octet_length(p.run_zip_snapshot), octet_length(p.run_track_activity_jsonl)
 
+-- name: packed
+run_track_activity_ref = %(ref)s,
+
 -- Back to what it was before the split; the bytes come along when they are not in the database.
 -- name: restore
-UPDATE {plans} AS p SET run_zip_snapshot = coalesce(o.body, %(data)s), run_track_activity_jsonl = NULL,
-    run_track_activity_bytes = NULL, run_track_activity_encoding = NULL,
-    run_track_activity_ref = NULL, run_activity_overview_json = NULL,
-    run_artifact_layout_version = NULL
+UPDATE {plans} AS p SET run_zip_snapshot = coalesce(o.body, %(data)s),
+    run_track_activity_jsonl = CASE WHEN %(has_log)s THEN NULL ELSE p.run_track_activity_jsonl END,
+    run_track_activity_bytes = CASE WHEN %(has_log)s THEN NULL ELSE p.run_track_activity_bytes END,
+    run_track_activity_encoding =
+        CASE WHEN %(has_log)s THEN NULL ELSE p.run_track_activity_encoding END,
+    run_track_activity_ref = CASE WHEN %(has_log)s THEN NULL ELSE p.run_track_activity_ref END,
+    run_activity_overview_json = NULL, run_artifact_layout_version = NULL
 FROM artifact_originals AS o
 WHERE p.id = %(plan)s AND o.original_id = %(original)s AND o.plan_id = p.id
 RETURNING octet_length(p.run_zip_snapshot)
@@ -138,7 +155,7 @@ SELECT o.original_id, o.byte_length, i.generation,
     p.run_generation = i.generation AND p.run_artifact_layout_version >= 2
       AND octet_length(p.run_zip_snapshot) = i.result_bytes
       AND sha256(p.run_zip_snapshot) = i.result_sha256,
-    o.body IS NULL
+    o.body IS NULL, i.facts ? 'log_bytes'
 FROM job_items AS i
 JOIN artifact_originals AS o ON o.plan_id = i.item::uuid AND o.generation = i.generation
     AND o.kind = 'snapshot' AND o.sha256 = i.source_sha256

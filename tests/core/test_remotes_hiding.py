@@ -24,6 +24,12 @@ TOKENS = [
     "-".join(("sk", RUN[:48])),
     "-".join(("sk", "ant", "api03", RUN[:93])),
     "-".join(("sk", "proj", RUN[:40] + "_-" + RUN[:40])),
+    # Dashes and underscores may leave no run of letters and digits.
+    "-".join(("sk", "ant", "api03", "aB3-dE_fG-h1" * 8)),
+    "-".join(("sk", "ant", "admin01", "ab-de_fg-hi-" * 8)),
+    "-".join(("sk", "svcacct", "aB3-dE_fG-h1" * 8)),
+    "-".join(("sk", "proj", "aB3-dE_fG-h1" * 13)),
+    "-".join(("sk", "proj", "aB3-dE_fG-h1" * 3 + "aB3-")),
     "-".join(("sk", "or", "v1", "0123456789abcdef" * 4)),
     "_".join(("sk", "live", RUN[:24])),
     "".join(("AI", "za", RUN[:35])),
@@ -72,6 +78,7 @@ def test_the_user_of_a_url_goes(text: str, left: str) -> None:
         *("", "tern", "/home/kit/tern", "C:\\Users\\kit\\a@b", "C:/Users/a@b/x", "/srv/C:/a@b"),
         *("/x/node_modules/@scope/pkg", "kit@oak", "git@h.example:a/b.git", "feature/JIRA-1234"),
         *("sk-add-support-for-sklearn-2", "sk-proj-rename-modules-2026-again", "task-1234567890"),
+        *("sk-proj-move-the-billing-page-to-the-new-design-2026", "sk-ant-colony-simulation-2"),
         *("sk-internationalization-of-everything", "risk-assessment-2026-for-the-whole-team"),
         *("file:///home/a@b/x", "vscode-vfs://github/org/x@v2", "http://h.example:8080/a@b"),
         *("a" * 40, "0123456789abcdef" * 4, "2026-03-04T10:00:00.123456789Z", "eyJ"),
@@ -88,7 +95,21 @@ def test_hiding_twice_hides_no_more(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["a", "sk-", ":/", "aa:/", "eyJ", "a:", "ab://x:y", "aa:/:@", "gl-", "sk-ant-", "@/"]
+    "part",
+    [
+        "a",
+        "sk-",
+        ":/",
+        "aa:/",
+        "eyJ",
+        "a:",
+        "ab://x:y",
+        "aa:/:@",
+        "gl-",
+        "sk-ant-",
+        "sk-proj-",
+        "@/",
+    ],
 )
 def test_long_text_takes_no_longer_than_its_length_asks(part: str) -> None:
     started = time.perf_counter()

@@ -15,6 +15,7 @@ import pytest
 
 from exporter.cli.custom_prices import read_custom_rates
 from exporter.cli.main import run
+from exporter.core.intake import Repairs, SourceSession, public_session
 from exporter.errors import BadInput, SourceUnreadable
 from exporter.importers.agentsview_postgres import PostgresSource
 from exporter.importers.agentsview_sqlite import SqliteSource
@@ -275,7 +276,8 @@ def plant(archive: SqliteArchive | PgArchive, text: str) -> None:
     archive.add_event("late", source=text, model=MODEL, dedup_key=text, occurred_at=text)
     archive.add_event("late", model=text, output_tokens=3)
     for name in ("project", "machine", "root_path", "git_remote", "git_remote_name"):
-        archive.add_observation(**{"machine": f"m-{name}", name: text})
+        # Its own root: a URL that begins within a path keeps its query.
+        archive.add_observation(**{"machine": f"m-{name}", "root_path": "/srv/x", name: text})
     for name in ("worktree_name", "worktree_root_path"):
         archive.add_observation(**{"machine": f"m-{name}", name: text})
     if isinstance(archive, SqliteArchive):
@@ -299,6 +301,61 @@ def test_a_token_from_postgresql_reaches_no_table(world: Pipeline, pushed: PgArc
     code, said = told(world, url_of(pushed.conn), "--quiet")
     assert (code, said) == (3, ""), "the session whose id it is was refused"
     assert token not in everything(world)
+
+
+#: Texts that hold a secret of no known shape, by where it stands in a URL.
+HIDING_PLACES = {
+    "query": "https://h.example/r?private_token={}",
+    "fragment": "https://h.example/r#{}",
+    "user": "https://user:{}@h.example/x",
+    "slashed": "https://user:12/{}@h.example/x",
+    "no-host": "https://user/{}@h.example/x",
+}
+
+
+@pytest.mark.parametrize("form", HIDING_PLACES.values(), ids=HIDING_PLACES)
+def test_a_secret_of_no_known_shape_in_a_url_reaches_no_table(world: Pipeline, form: str) -> None:
+    secret = "".join(("hun", "ter", "2abc"))
+    text = form.format(secret)
+    with closing(prepare(world)) as archive:
+        plant(archive, text)
+    summary = bring(world)
+    assert summary.repairs["credential"] > 5
+    assert summary.refusals == {"id_credential": 1}
+    assert secret not in everything(world)
+    assert secret not in world.sessions(*EVERYTHING).stdout
+
+
+def test_a_url_is_looked_at_wherever_it_stands_among_the_texts_of_a_session() -> None:
+    secret = "".join(("hun", "ter", "2abc"))
+    for name in SourceSession._fields:
+        if name == "id" or not isinstance(getattr(PLAIN, name), str):
+            continue
+        for form in HIDING_PLACES.values():
+            repairs = Repairs()
+            hidden = public_session(with_text(name, form.format(secret)), repairs)
+            assert secret not in repr(hidden), name
+            assert repairs.counts == {"credential": 1}
+
+
+PLAIN = SourceSession._make(
+    (
+        *("plain", "tern", "oak", "claude", "/home/kit/tern", "main", "/home/kit/x.jsonl"),
+        *("2026-03-04T10:00:00Z", "2026-03-04T11:00:00Z", "2026-03-04T10:00:00Z", ""),
+        *(2, 1, "parent", "subagent", False, 10, 20, True, True, "completed", "A", 0, 0, "clean"),
+    )
+)
+
+
+def with_text(name: str, text: str) -> SourceSession:
+    return SourceSession._make({**PLAIN._asdict(), name: text}.values())
+
+
+def test_a_session_without_a_url_stays_as_it_is() -> None:
+    repairs = Repairs()
+    assert public_session(PLAIN, repairs) is PLAIN
+    assert public_session(PLAIN._replace(cwd="C:/Users/kit"), repairs).cwd == "C:/Users/kit"
+    assert not repairs.counts
 
 
 def test_ordinary_labels_come_over_as_they_are(world: Pipeline) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 from contextlib import suppress
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from exporter.cli.main import run
 from exporter.importers.agentsview import Summary
 from tests.archives.builder import Era, PgArchive, SqliteArchive
 from tests.archives.pipeline import Pipeline
@@ -238,3 +240,52 @@ def is_copied(archive: SqliteArchive, table: str, column: str) -> bool:
     """Whether a row is copied with this column, that is, where it is no number the table gives."""
     rows = archive.execute(f"PRAGMA table_info({table})").fetchall()
     return not any(row[1] == column and row[2] == "INTEGER" and row[5] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("time", "day"),
+    [
+        ("9999-12-31T23:59:59-01:00", "9999-12-31"),
+        ("0000-01-01T00:00:00Z", "0000-01-01"),
+        ("0001-01-01T00:00:00+23:59", "0001-01-01"),
+        ("9999-12-31T23:59:59.999999999-24:00", "9999-12-31"),
+    ],
+)
+def test_a_time_beyond_the_years_that_are_kept_leaves_its_day(
+    _pipeline: Pipeline, capsys: pytest.CaptureFixture[str], time: str, day: str
+) -> None:
+    world = _pipeline
+    world.begin_again()
+    with world.source() as archive:
+        fill(archive)
+        archive.add_message("first", model=MODEL, timestamp=time, token_usage=USAGE)
+    daily = report(world, capsys, "usage", "daily", "--all", "--validate", "--json")
+    dates = [row["date"] for row in daily["daily"]]
+    assert all(isinstance(date, str) for date in dates)
+    assert (None, None) not in world.conn.execute("SELECT at, day_text FROM usage_rows").fetchall()
+    assert day in [row[0] for row in world.conn.execute("SELECT day_text FROM usage_rows")]
+    report(world, capsys, "activity", "report", "--date", "2026-03-04", "--json")
+
+
+def test_reports_can_be_made_of_every_odd_time(
+    _pipeline: Pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = _pipeline
+    world.begin_again()
+    world.path.unlink()
+    with SqliteArchive(world.path) as archive:
+        fill(archive)
+        loosen(archive)
+        copy_with_values(archive, "messages")
+    bring(world)
+    assert report(world, capsys, "usage", "daily", "--all", "--validate", "--json")["daily"]
+    report(world, capsys, "activity", "report", "--date", "2026-03-04", "--json")
+
+
+def report(world: Pipeline, capsys: pytest.CaptureFixture[str], *command: str) -> Any:
+    """The document of a report that succeeds."""
+    capsys.readouterr()
+    code = run([*command, "--database-url", world.url])
+    said = capsys.readouterr()
+    assert (code, said.err) == (0, "")
+    return json.loads(said.out)

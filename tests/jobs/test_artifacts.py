@@ -15,7 +15,16 @@ import pytest
 from exporter.artifacts import store
 from exporter.core import runzip
 from exporter.errors import ExporterError
-from tests.core.test_runzip_builders import CLEAN, LOG_DATA, OVERVIEW_NAME, Part, build, snapshot
+from exporter.jobs.snapshot_split import SnapshotSplit, restore
+from tests.core.test_runzip_builders import (
+    CLEAN,
+    LOG_DATA,
+    LOG_NAME,
+    OVERVIEW_NAME,
+    Part,
+    build,
+    snapshot,
+)  # fmt: skip
 from tests.jobs.plans import Plans
 
 
@@ -104,6 +113,39 @@ def test_each_read_of_a_log_is_recorded(plans: Plans) -> None:
         assert rows.fetchall() == [(plan, "log", len(LOG_DATA), "incident 7")]
 
 
+def finalised_by_its_owner(plans: Plans, plan: UUID, log: bytes | None) -> None:
+    """As the owner's program does, which knows of these two columns and of no other of ours."""
+    text = None if log is None else log.decode(errors="replace").replace("\0", "")
+    plans.set(plan, "run_track_activity_jsonl", text)
+    plans.set(plan, "run_track_activity_bytes", None if log is None else len(log))
+
+
+@pytest.mark.parametrize("storage", ["text", "compact"])
+@pytest.mark.parametrize("before", [LOG_DATA, b"one\0two\n"])
+def test_the_log_of_an_earlier_run_is_not_handed_out(
+    plans: Plans, storage: Any, before: bytes
+) -> None:
+    plan = plans.add(build(Part(LOG_NAME, before), *CLEAN))
+    plans.run(SnapshotSplit(storage))
+    same_size = b"n" * len(before)
+    with plans.opened() as conn:
+        for new in (b"new\n", same_size):
+            finalised_by_its_owner(plans, plan, new)
+            assert b"".join(store.read_log(conn, plan, "")) == new
+            assert store.verify(conn) == (1, [])
+        finalised_by_its_owner(plans, plan, None)
+        with pytest.raises(ExporterError, match="has no log"):
+            store.read_log(conn, plan, "")
+
+
+def test_a_log_of_which_only_a_likeness_is_stored_is_not_taken_for_exact(plans: Plans) -> None:
+    plan = plans.add(build(Part(LOG_NAME, b"one\0two\n"), *CLEAN))
+    plans.run()
+    finalised_by_its_owner(plans, plan, b"two\0one\n")
+    with plans.opened() as conn, pytest.raises(ExporterError, match="log_unavailable"):
+        store.read_log(conn, plan, "")
+
+
 def test_a_plan_without_a_log_says_so(plans: Plans) -> None:
     plan = plans.add(build(*CLEAN))
     plans.run()
@@ -137,6 +179,20 @@ def test_a_snapshot_that_was_exchanged_is_reported(plans: Plans) -> None:
     plans.set(plan, "run_zip_snapshot", build(*CLEAN, Part(b"new", b"")))
     with plans.opened() as conn:
         assert store.verify(conn) == (1, [store.Offender(plan, "HASH_DIFFERS", False)])
+        assert store.verify(conn) == (1, []), "once: it is clean"
+        with pytest.raises(ExporterError, match="no split of plan"):
+            restore(conn, plan)
+
+
+def test_a_snapshot_that_was_exchanged_for_a_damaged_one_is_reported_every_time(
+    plans: Plans,
+) -> None:
+    plan = plans.add(snapshot())
+    plans.run()
+    plans.set(plan, "run_zip_snapshot", build(*CLEAN, Part(b"new", b"new", crc=1)))
+    with plans.opened() as conn:
+        for _ in range(2):
+            assert store.verify(conn) == (1, [store.Offender(plan, "HASH_DIFFERS", False)])
 
 
 def test_a_retry_clears_everything_and_counts_on_a25(plans: Plans) -> None:
@@ -152,6 +208,35 @@ def test_a_retry_clears_everything_and_counts_on_a25(plans: Plans) -> None:
     assert set(row.values()) == {None}
 
 
+@pytest.mark.parametrize("change", ["reset", "retried", "deleted", "emptied", "mended"])
+def test_the_cutover_does_not_wait_for_what_was_put_aside_of_a_plan_that_is_no_more(
+    plans: Plans, change: str
+) -> None:
+    odd = plans.add(b"hello", state="failed")
+    plans.run()
+    with plans.opened() as conn:
+        assert store.cut_over(conn) == (1, 1)
+        if change == "reset":
+            store.reset(conn, odd)
+        elif change == "retried":
+            store.reset(conn, odd)
+            plans.set(odd, "run_zip_snapshot", build(*CLEAN))
+            plans.set(odd, "state", "completed")
+            assert store.cut_over(conn) == (1, 0), "what is new is legacy, and not put aside"
+            plans.run()
+        elif change == "deleted":
+            conn.execute("DELETE FROM task_item")
+        elif change == "emptied":
+            plans.set(odd, "run_zip_snapshot", b"")
+        else:
+            plans.set(odd, "run_artifact_layout_version", 2)
+        assert conn.execute(
+            "SELECT count(*) FROM job_items WHERE status = 'quarantined'"
+        ).fetchone() == (1,)
+        assert store.cut_over(conn) == (0, 0)
+        assert store.is_cut_over(conn)
+
+
 def test_the_cutover_waits_for_the_last_row_and_ends_legacy_service_a59(plans: Plans) -> None:
     plan, odd = plans.add(snapshot()), plans.add(b"hello")
     with plans.opened() as conn:
@@ -160,7 +245,6 @@ def test_the_cutover_waits_for_the_last_row_and_ends_legacy_service_a59(plans: P
         assert store.cut_over(conn) == (1, 1)
         assert not store.is_cut_over(conn)
         plans.set(odd, "run_zip_snapshot", None)
-        conn.execute("DELETE FROM job_items WHERE status = 'quarantined'")
         assert store.cut_over(conn) == (0, 0)
         assert store.is_cut_over(conn)
     assert runzip.inspect(download(plans, plan)).log is None
@@ -210,3 +294,23 @@ def test_the_commands_work_together(plans: Plans, tmp_path: Path) -> None:
     assert exporter(plans, "jobs", "restore", str(plan)).returncode == 0
     assert exporter(plans, "artifacts", "cutover").returncode == 1
     assert exporter(plans, "jobs", "retry", "RESTORED").returncode == 0
+
+
+def test_all_plans_go_back_one_by_one(plans: Plans) -> None:
+    first, second, changed = (plans.add(snapshot(Part(b"n", bytes([n])))) for n in range(3))
+    plans.run()
+    # Of the same size, so that only its hash tells.
+    split = plans.row(changed)["run_zip_snapshot"]
+    plans.set(changed, "run_zip_snapshot", split[:-1] + bytes([split[-1] ^ 1]))
+    done = exporter(plans, "jobs", "restore", "--all", "--json")
+    sizes = sum(len(snapshot(Part(b"n", bytes([n])))) for n in range(2))
+    assert json.loads(done.stdout) == {"restored": 2, "left": 1, "snapshot_bytes": sizes}
+    assert done.returncode == 3
+    assert f"plan {changed} was changed after its split" in done.stderr.decode()
+    for number, plan in enumerate((first, second)):
+        assert plans.row(plan)["run_zip_snapshot"] == snapshot(Part(b"n", bytes([number])))
+        assert plans.item(plan)[2] == "RESTORED"
+    again = json.loads(exporter(plans, "jobs", "restore", "--all", "--json").stdout)
+    assert again == {"restored": 0, "left": 1, "snapshot_bytes": 0}
+    for wrong in ((), (str(first), "--all")):
+        assert exporter(plans, "jobs", "restore", *wrong).returncode == 2

@@ -14,6 +14,8 @@ from exporter.artifacts import logs, store
 from exporter.artifacts.finalise import finalise
 from exporter.core import runzip
 from exporter.errors import ExporterError
+from exporter.jobs.snapshot_split import SnapshotSplit
+from tests.core.test_runzip_builders import snapshot
 from tests.jobs.plans import Plans
 
 LOG = b'{"event_type": "LLMChatEndEvent"}\n' * 3
@@ -145,6 +147,61 @@ def test_a_resumed_run_continues_its_log_a26(plans: Plans, folder: Path) -> None
         row = plans.row(plan)
         assert row["run_track_activity_jsonl"].encode() == b"earlier\n" + LOG
         assert row["run_track_activity_bytes"] == 8 + len(LOG)
+
+
+def test_a_resumed_run_that_repeats_the_end_of_the_log_is_stored_too(
+    plans: Plans, folder: Path
+) -> None:
+    plan = plans.add(None)
+    plans.set(plan, "run_track_activity_jsonl", LOG.decode())
+    for _ in range(2):
+        finalise(plans.opener, plan, folder, keep_folder=True)
+        assert plans.row(plan)["run_track_activity_jsonl"].encode() == LOG * 2
+    # Another run, whose folder is another one.
+    other = folder.with_name("other")
+    other.mkdir()
+    (other / "track_activity.jsonl").write_bytes(LOG)
+    finalise(plans.opener, plan, other)
+    assert plans.row(plan)["run_track_activity_jsonl"].encode() == LOG * 3
+    assert b".exporter-finalize.json" not in names(plans, plan)
+
+
+def test_a_lost_answer_does_not_store_the_part_twice(
+    plans: Plans, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    plan = plans.add(None)
+    plans.set(plan, "run_track_activity_jsonl", LOG.decode())
+    real, calls = module._store, []
+
+    def lose(*args: Any) -> None:
+        real(*args)
+        calls.append(1)
+        if len(calls) == 1:
+            raise psycopg.OperationalError("no answer")
+
+    monkeypatch.setattr(module, "_store", lose)
+    finalise(plans.opener, plan, folder)
+    assert (len(calls), plans.row(plan)["run_track_activity_jsonl"].encode()) == (2, LOG * 2)
+
+
+def test_a_link_in_the_place_of_the_mark_is_not_written_through(
+    plans: Plans, folder: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("mine")
+    (folder / module.MARK_NAME).symlink_to(target)
+    finalise(plans.opener, plans.add(None), folder, keep_folder=True)
+    assert target.read_text() == "mine"
+
+
+def test_a_stale_reference_is_not_put_before_a_run(plans: Plans, folder: Path) -> None:
+    plan = plans.add(snapshot())
+    plans.run(SnapshotSplit("compact"))
+    plans.set(plan, "run_track_activity_jsonl", "new\n")
+    plans.set(plan, "run_track_activity_bytes", 4)
+    finalise(plans.opener, plan, folder)
+    assert plans.row(plan)["run_track_activity_jsonl"].encode() == b"new\n" + LOG
 
 
 def test_a_superseded_run_stores_nothing_a27(plans: Plans, folder: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import string
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,11 @@ import pytest
 
 from exporter.core.intake import row_uuid
 from exporter.core.remotes import is_dirty, is_suspect, may_hold_credential, storage_form
-from exporter.jobs import ledger, runner
+from exporter.errors import BadInput
+from exporter.jobs import ledger, remote_scrub, runner
 from exporter.jobs.remote_scrub import QUERIES, RemoteScrub
+from exporter.jobs.snapshot_split import SnapshotSplit
+from tests.core.test_runzip_builders import snapshot
 from tests.jobs.plans import Plans, without_guard
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "identity" / "repair.json"
@@ -102,7 +109,6 @@ def everything_written(plans: Plans) -> str:
 
 @pytest.mark.parametrize("case", json.loads(GOLDEN.read_text()), ids=lambda case: case["id"])
 def test_rows_become_what_the_rules_say(theirs: Plans, case: dict[str, Any]) -> None:
-    """The case where an older row wins is left out: of two rows the one seen later stays."""
     for row in case["rows_before"]:
         add(theirs, row["git_remote"], **{k: v for k, v in row.items() if k != "git_remote"})
     theirs.run(RemoteScrub())
@@ -111,17 +117,18 @@ def test_rows_become_what_the_rules_say(theirs: Plans, case: dict[str, Any]) -> 
     rewritten = {row["git_remote"]: row for row in case["rows_after"]}
     with theirs.opened() as conn:
         found = conn.execute(
-            "SELECT git_remote, key, key_source, normalized_remote"
+            "SELECT git_remote, git_remote_name, key, key_source, normalized_remote"
             " FROM theirs.project_identity_observations"
         ).fetchall()
-    if case["id"] != "F02":
-        for remote, key, source, normalized in found:
-            row = rewritten[remote]
-            wanted = (row["key"], row["key_source"], row["normalized_remote"])
-            assert (key, source, normalized) == wanted
+    for remote, *values in found:
+        row = rewritten[remote]
+        names = ("git_remote_name", "key", "key_source", "normalized_remote")
+        assert values == [row[name] for name in names]
 
 
-@pytest.mark.parametrize(("dirty_at", "kept"), [("2026-01-01", "old"), ("2026-03-01", "new")])
+@pytest.mark.parametrize(
+    ("dirty_at", "kept"), [("2026-01-01", "old"), ("2026-02-01", "new"), ("2026-03-01", "new")]
+)
 def test_of_two_rows_that_become_one_the_later_stays(
     theirs: Plans, dirty_at: str, kept: str
 ) -> None:
@@ -200,11 +207,11 @@ def test_our_own_rows_lose_the_text_and_keep_the_key(plans: Plans) -> None:
 # --- Runs -----------------------------------------------------------------------------------
 
 
-def many(plans: Plans, count: int = 250) -> None:
+def many(plans: Plans, count: int = 250, path: str = "") -> None:
     for number in range(count):
         user = f"u:{secret()}@" if number % 3 else ""
         odd = ";" if number % 10 == 0 else ""
-        add(plans, f"https://{user}{HOST}{number}{odd}", root_path=f"/{number}")
+        add(plans, f"https://{user}{HOST}{number}{odd}", root_path=f"{path}/{number}")
 
 
 def test_a_full_pass_ends_clean_and_shows_nothing(
@@ -250,11 +257,148 @@ def test_what_is_written_later_is_found_by_the_next_run(theirs: Plans) -> None:
 
 
 def test_a_limit_leaves_the_rest_dirty(theirs: Plans) -> None:
-    many(theirs, 250)
-    summary = theirs.run(RemoteScrub(), limit=100)
-    assert not summary.is_finished
-    assert summary.remaining > 0
+    many(theirs, 30)
+    for run in ("first", "second"):
+        dry = theirs.run(RemoteScrub(), limit=5, is_dry_run=True)
+        before = remotes(theirs)
+        summary = theirs.run(RemoteScrub(), limit=5)
+        assert (dry.tally.rows, summary.tally.rows) == (5, 5), run
+        assert dry.tally.outcomes == summary.tally.outcomes
+        assert len(set(before) - set(remotes(theirs))) <= 5
+        assert not summary.is_finished
+        assert summary.remaining > 0
     assert theirs.run(RemoteScrub()).is_finished
+
+
+def pages(plans: Plans, monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[int]:
+    """How many rows each transaction of a run had."""
+    seen: list[int] = []
+    perform = RemoteScrub.perform
+
+    def watched(job: RemoteScrub, conn: Any, lease: Any, unit: Any) -> Any:
+        seen.append(len(unit.rows))
+        return perform(job, conn, lease, unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteScrub, "perform", watched)
+        assert plans.run(RemoteScrub(), **options).is_finished
+    return seen
+
+
+def test_a_batch_has_as_many_rows_as_asked_for_at_most(
+    theirs: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(theirs, 30)
+    assert max(pages(theirs, monkeypatch, batch_size=3)) == 3
+
+
+def test_rows_of_others_are_locked_for_a_moment_only(
+    theirs: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(theirs, 250)
+    assert max(pages(theirs, monkeypatch)) <= 50
+    change = remote_scrub._change_theirs
+    many(theirs, 60, path="slow")
+
+    def slowly(*args: Any) -> str:
+        time.sleep(0.05)
+        return change(*args)
+
+    monkeypatch.setattr(remote_scrub, "_change_theirs", slowly)
+    sizes = pages(theirs, monkeypatch)
+    assert max(sizes[1:]) <= 2, "the first page teaches how long a row takes"
+
+
+def test_a_dry_run_goes_on_after_a_row_that_cannot_be_judged(
+    theirs: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(theirs, 10)
+    judge = remote_scrub._foreseen
+
+    def odd(table: Any, row: Any) -> str:
+        if row.facts["root_path"] == "/4":
+            raise ValueError
+        return judge(table, row)
+
+    monkeypatch.setattr(remote_scrub, "_foreseen", odd)
+    outcomes = theirs.run(RemoteScrub(), is_dry_run=True).tally.outcomes
+    assert outcomes == {"SCRUBBED": 5, "QUARANTINED": 2}
+
+
+def test_a_dry_run_outlives_lost_connections_and_counts_what_the_server_refuses(
+    plans: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(4):
+        plans.add(snapshot())
+    preview = SnapshotSplit.preview
+    seen: list[str] = []
+
+    def odd(job: SnapshotSplit, conn: psycopg.Connection[Any], unit: ledger.Item) -> Any:
+        seen.append(unit.item[-1])
+        if unit.item[-1] == "1" and seen.count("1") == 1:
+            conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        if unit.item[-1] == "2":
+            raise psycopg.errors.QueryCanceled
+        if unit.item[-1] == "3":
+            raise RuntimeError
+        return preview(job, conn, unit)
+
+    monkeypatch.setattr(SnapshotSplit, "preview", odd)
+    monkeypatch.setattr(runner, "retry_delay", lambda *args, **kwargs: 0.0)
+    summary = plans.run(is_dry_run=True)
+    assert summary.tally.outcomes == {"MIGRATED": 2, "QUARANTINED": 2}
+    assert summary.remaining == 4
+    assert "".join(seen) == "112223334"
+
+
+def test_a_dry_run_with_several_workers_is_refused(plans: Plans) -> None:
+    with pytest.raises(BadInput, match="a dry run has one worker"):
+        plans.run(is_dry_run=True, workers=2)
+
+
+# --- Told by "db status" --------------------------------------------------------------------
+
+
+def status_facts(plans: Plans, url: str = "") -> dict[str, Any]:
+    environ = {**os.environ, "EXPORTER_DATABASE_URL": url or plans.settings.database_url or ""}
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", "db", "status", "--json"],
+        env=environ, capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert secret() not in done.stdout.decode() and HOST not in done.stdout.decode()
+    facts: dict[str, Any] = json.loads(done.stdout)
+    return facts
+
+
+def test_the_status_counts_what_was_written_after_a_finished_run(theirs: Plans) -> None:
+    many(theirs, 6)
+    assert theirs.run(RemoteScrub()).is_finished
+    assert status_facts(theirs)["remotes_dirty"] == 0
+    add(theirs, f"https://me:{secret()}@{HOST}late")
+    facts = status_facts(theirs)
+    assert facts["remotes_dirty"] == 1
+    assert facts["job_remotes"].startswith("finished")
+
+
+def test_the_status_withholds_a_count_that_the_role_may_not_take(theirs: Plans) -> None:
+    name = f"looker_{os.getpid()}"
+    assert theirs.settings.database_url
+    with theirs.opened() as conn:
+        conn.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'".encode())
+        conn.execute(f"GRANT USAGE ON SCHEMA exporter TO {name}".encode())
+        conn.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA exporter TO {name}".encode())
+    try:
+        url = psycopg.conninfo.make_conninfo(
+            theirs.settings.database_url, user=name, password="x"
+        )  # fmt: skip
+        facts = status_facts(theirs, url)
+        assert facts["remotes_dirty"] is None
+        assert "theirs.project_identity_observations" in facts["remotes_withheld"]
+        assert "project_observations" not in facts["remotes_withheld"].split(", ")
+    finally:
+        with theirs.opened() as conn:
+            conn.execute(f"DROP OWNED BY {name}".encode())
+            conn.execute(f"DROP ROLE {name}".encode())
 
 
 # --- Finding and deciding -------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import tracemalloc
 import zlib
 from dataclasses import replace
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 from exporter.artifacts import store
 from exporter.core import runzip
 from exporter.errors import ExporterError
-from exporter.jobs import ledger
-from exporter.jobs.snapshot_split import SnapshotSplit, restore, split
+from exporter.jobs import ledger, snapshot_split
+from exporter.jobs.snapshot_split import SnapshotSplit, Split, restore, split
 from tests.core.test_runzip_builders import (
     CLEAN,
     LOG_DATA,
@@ -323,8 +324,109 @@ def test_the_index_is_built_beside_writers_when_it_is_absent(plans: Plans) -> No
         assert SnapshotSplit().table(conn).is_indexed
 
 
+# --- Memory ---------------------------------------------------------------------------------
+
+MIB = 1024 * 1024
+
+
+def peak(data: bytes, **options: Any) -> tuple[int, Split]:
+    """The most bytes that a split had allocated at once beside its source, and what it found."""
+    tracemalloc.start()
+    try:
+        found = split(data, **options)
+        return tracemalloc.get_traced_memory()[1], found
+    finally:
+        tracemalloc.stop()
+
+
+def noise(size: int) -> bytes:
+    """Text that hardly shrinks, the same every time."""
+    made = hashlib.shake_256(b"noise").digest(size // 2)
+    return made.hex().encode()
+
+
 def test_splitting_holds_no_more_than_source_result_and_log() -> None:
-    noise = b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(2000))
-    found = split(build(*log_part(noise)))
+    text = noise(8 * MIB)
+    data = build(*log_part(text), Part(b"kept.bin", noise(4 * MIB)))
+    most, found = peak(data)
+    assert found.text is not None and bytes(found.text) == text
+    # A growing text has an eighth of its size in reserve.
+    assert most < found.size + len(text) * 9 / 8 + 2 * MIB
+
+
+def test_a_log_that_is_no_text_is_kept_whole() -> None:
+    raw = b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(2000))
+    found = split(build(*log_part(raw)))
     assert found.text is not None and found.snapshot is not None
-    assert zlib.crc32(b"".join(kept.body for kept in found.originals)) == zlib.crc32(noise)
+    assert zlib.crc32(b"".join(kept.body or b"" for kept in found.originals)) == zlib.crc32(raw)
+
+
+def test_members_that_leave_the_archive_do_not_fill_the_memory() -> None:
+    parts = [Part(b"../x%d" % n, bytes(32 * MIB)) for n in range(10)]
+    data = build(*CLEAN, *parts)
+    assert len(data) < MIB
+    most, found = peak(data)
+    assert most < 256 * MIB
+    assert [kept.path for kept in found.originals] == ["../x0", "../x1", "../x2", "../x3"]
+
+
+def test_what_is_beyond_the_total_is_kept_in_the_snapshot_only(
+    plans: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_split, "ORIGINALS_BYTES", 10)
+    data = snapshot(Part(b"../a", b"123456"), Part(b"../b", b"12345"), Part(b"../c", b"1234"))
+    plan = plans.add(data)
+    plans.run()
+    found = plans.originals(plan)
+    assert [path for _, path, _ in found] == ["../a", "../c", ""]
+    assert found[-1] == ("snapshot", "", data)
+
+
+def test_the_exact_log_is_kept_whatever_its_size(
+    plans: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_split, "MEMBER_MAX_BYTES", 3)
+    monkeypatch.setattr(snapshot_split, "ORIGINALS_BYTES", 3)
+    plan = plans.add(build(*log_part(b"one\0two\n")))
+    plans.run()
+    assert plans.row(plan)["run_track_activity_encoding"] == "utf8-lossy"
+    with plans.opened() as conn:
+        assert b"".join(store.read_log(conn, plan, "test")) == b"one\0two\n"
+
+
+# --- A log that stands in the row -----------------------------------------------------------
+
+
+def test_a_log_in_the_row_is_kept_before_another_takes_its_place(plans: Plans) -> None:
+    plan = plans.add(snapshot())
+    plans.set(plan, "run_track_activity_jsonl", "earlier \u00e9\n")
+    plans.run()
+    assert plans.row(plan)["run_track_activity_jsonl"].encode() == LOG_DATA
+    assert plans.originals(plan)[0] == ("log", "", "earlier \u00e9\n".encode())
+
+
+def test_a_reference_stays_beside_a_text_that_is_split_later(plans: Plans) -> None:
+    plan = plans.add(build(*log_part(b"first\n")))
+    plans.run(SnapshotSplit("compact"))
+    reference = plans.row(plan)["run_track_activity_ref"]
+    plans.set(plan, "run_zip_snapshot", snapshot())
+    plans.set(plan, "run_artifact_layout_version", None)
+    plans.run()
+    assert plans.row(plan)["run_track_activity_ref"] == reference
+    with plans.opened() as conn:
+        assert b"".join(store.read_log(conn, plan, "test")) == LOG_DATA
+        assert store.verify(conn) == (1, [])
+
+
+def test_a_restored_plan_keeps_a_log_that_was_not_in_its_snapshot(plans: Plans) -> None:
+    data = build(*CLEAN, comment=b"x")
+    plan = plans.add(data)
+    plans.set(plan, "run_track_activity_jsonl", "mine")
+    plans.set(plan, "run_track_activity_bytes", 4)
+    plans.run()
+    assert plans.item(plan)[1] == "MIGRATED"
+    with plans.opened() as conn:
+        restore(conn, plan)
+    row = plans.row(plan)
+    assert (row["run_zip_snapshot"], row["run_track_activity_jsonl"]) == (data, "mine")
+    assert row["run_track_activity_bytes"] == 4

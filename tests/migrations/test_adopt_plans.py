@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from exporter.artifacts import store
 from exporter.core import runzip
 from exporter.db import connect, migrate
 from exporter.jobs import runner
-from exporter.jobs.snapshot_split import SnapshotSplit
+from exporter.jobs.snapshot_split import SnapshotSplit, restore
 from exporter.paths import known_revisions
 from exporter.settings import Settings
 from tests.core.test_runzip_builders import CLEAN, Part, build, snapshot
@@ -318,6 +319,155 @@ def test_the_way_back_refuses_to_lose_a_log_and_says_how_many(empty: Settings) -
         assert layouts.fetchall() == [(2,), (2,)]
 
 
+@pytest.mark.parametrize("change", ["SET SCHEMA app", "RENAME TO plans", "both"])
+def test_the_way_back_finds_a_table_that_was_moved(empty: Settings, change: str) -> None:
+    make(empty)
+    before = columns(empty, "task_item")
+    migrate.upgrade(empty)
+    split_row(empty, with_original=True)
+    schema, name = "public", "task_item"
+    with opened(empty) as conn:
+        conn.execute("CREATE SCHEMA app")
+        if change != "RENAME TO plans":
+            conn.execute("ALTER TABLE public.task_item SET SCHEMA app")
+            schema = "app"
+        if change != "SET SCHEMA app":
+            conn.execute(f"ALTER TABLE {schema}.task_item RENAME TO plans".encode())
+            name = "plans"
+    migrate.downgrade(empty, "0003")
+    assert columns(empty, name, schema) == before
+    assert not has_index(empty)
+    with opened(empty) as conn:
+        found = conn.execute(f"SELECT run_zip_snapshot FROM {schema}.{name}".encode()).fetchall()
+    assert found == [(b"old",)]
+
+
+def refuses(settings: Settings, complaint: str, revision: str = "0003") -> None:
+    """Nothing at all is changed by a way back that is refused."""
+    with opened(settings) as conn:
+        before = conn.execute(ALL_KEPT).fetchall()
+    with pytest.raises(errors.DatabaseError, match=complaint):
+        migrate.downgrade(settings, revision)
+    assert migrate.status(settings).state == "at head"
+    with opened(settings) as conn:
+        assert conn.execute(ALL_KEPT).fetchall() == before
+
+
+ALL_KEPT = """
+SELECT kind, body FROM exporter.artifact_originals
+UNION ALL SELECT 'blob', body FROM exporter.artifact_blobs ORDER BY 1, 2
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM public.task_item",
+        "DROP TABLE public.task_item",
+        "ALTER TABLE public.task_item RENAME TO items_of_last_year",
+    ],
+)
+def test_the_way_back_drops_no_snapshot_that_it_could_not_put_back(
+    empty: Settings, change: str
+) -> None:
+    make(empty)
+    migrate.upgrade(empty)
+    split_row(empty, with_original=True)
+    with opened(empty) as conn:
+        conn.execute(change.encode())
+    refuses(empty, "1 originals and 0 packed logs are in no other place")
+    migrate.downgrade(empty, "0004")
+    with pytest.raises(errors.DatabaseError, match="1 originals"):
+        migrate.downgrade(empty, "0003")
+
+
+def test_the_way_back_drops_no_log_that_has_only_an_exact_original(empty: Settings) -> None:
+    make(empty, split=True)
+    owner = Owner(empty, "task_item", splits=True)
+    plan = owner.work()
+    migrate.upgrade(empty)
+    with opened(empty) as conn:
+        conn.execute("UPDATE public.task_item SET run_track_activity_encoding = 'utf8-lossy'")
+        conn.execute(
+            "INSERT INTO exporter.artifact_originals"
+            " (plan_id, generation, kind, sha256, byte_length, body)"
+            " VALUES (%s, 0, 'log', sha256('l\\377g'), 3, 'l\\377g')",
+            [plan],
+        )
+    refuses(empty, "1 originals and 0 packed logs are in no other place")
+
+
+def test_what_was_kept_with_a_snapshot_goes_when_that_is_back(empty: Settings) -> None:
+    make(empty)
+    migrate.upgrade(empty)
+    plan = split_row(empty, with_original=True)
+    with opened(empty) as conn:
+        keep = (
+            "INSERT INTO exporter.artifact_originals"
+            " (plan_id, generation, kind, member_path, sha256, byte_length, body, created_at)"
+            " SELECT plan_id, generation, 'log', %s, sha256('log'), 3, 'log', created_at + %s"
+            " FROM exporter.artifact_originals WHERE plan_id = %s AND kind = 'snapshot'"
+        )
+        conn.execute(keep, ["", timedelta(0), plan])
+        conn.execute(keep, ["of another time", timedelta(hours=-1), plan])
+    refuses(empty, "1 originals and 0 packed logs")
+    with opened(empty) as conn:
+        conn.execute("DELETE FROM exporter.artifact_originals WHERE member_path <> ''")
+    migrate.downgrade(empty, "0003")
+    with opened(empty) as conn:
+        assert conn.execute("SELECT run_zip_snapshot FROM public.task_item").fetchone() == (b"old",)
+
+
+def test_the_way_back_drops_no_packed_log_that_a_row_refers_to(empty: Settings) -> None:
+    make(empty)
+    migrate.upgrade(empty)
+    with opened(empty) as conn:
+        conn.execute(
+            "INSERT INTO exporter.artifact_blobs VALUES (sha256('x'), 'gzip', 1, 'x', now())"
+        )
+        conn.execute(
+            "INSERT INTO public.task_item (id, run_artifact_layout_version, run_track_activity_ref)"
+            """ VALUES (gen_random_uuid(), 2, '{"store": "table"}')"""
+        )
+        conn.execute("ALTER TABLE public.task_item RENAME TO items_of_last_year")
+    refuses(empty, "0 originals and 1 packed logs")
+    with opened(empty) as conn:
+        conn.execute("DELETE FROM public.items_of_last_year")
+    migrate.downgrade(empty, "0003")
+
+
+def test_of_two_adopted_tables_none_is_left(empty: Settings) -> None:
+    make(empty)
+    migrate.upgrade(empty)
+    with opened(empty) as conn:
+        conn.execute("CREATE TABLE public.plans (LIKE public.task_item INCLUDING ALL)")
+    refuses(empty, r"none was changed: public\.plans, public\.task_item", "0004")
+
+
+def test_the_way_back_puts_no_more_back_at_once_than_it_should(empty: Settings) -> None:
+    make(empty)
+    migrate.upgrade(empty)
+    split_row(empty, with_original=True)
+    with opened(empty) as conn:
+        conn.execute("CREATE TEMP TABLE made AS SELECT gen_random_uuid() AS id, 0::bigint AS g"
+                     " FROM generate_series(1, 1000)")  # fmt: skip
+        conn.execute(
+            "INSERT INTO public.task_item (id, state, run_zip_snapshot,"
+            " run_artifact_layout_version) SELECT id, 'completed', 'new', 2 FROM made"
+        )
+        conn.execute(
+            "INSERT INTO exporter.artifact_originals"
+            " (plan_id, generation, kind, sha256, byte_length, body)"
+            " SELECT id, g, 'snapshot', sha256('old'), 3, 'old' FROM made"
+        )
+        conn.execute(
+            "INSERT INTO exporter.job_items (job, item, status, outcome, source_bytes,"
+            " source_sha256, result_bytes, result_sha256) SELECT 'snapshots', id::text, 'done',"
+            " 'MIGRATED', 3, sha256('old'), 3, sha256('new') FROM made"
+        )
+    refuses(empty, "1001 plans of public.task_item are to be put back, 3003 bytes")
+
+
 # --- The owner goes on ----------------------------------------------------------------------
 
 
@@ -417,7 +567,11 @@ def test_the_owner_works_beside_each_step_and_not_only_after_it(
     at_work.start()
     try:
         for revision in known_revisions():
+            done = len(owner.stored)
             migrate.upgrade(empty, revision)
+            # Each step has work that began beside it or before, and work that ended after it.
+            while at_work.is_alive() and len(owner.stored) <= done:
+                at_work.join(0.01)
     finally:
         stop.set()
         at_work.join()
@@ -486,6 +640,34 @@ def test_a_run_of_the_old_kind_over_a_split_plan_is_cleaned_found_and_demoted(
         ]
     assert backfill(empty) == {"MIGRATED": 1}
     assert runzip.inspect(owner.listed()[plan][2]).log is None
+
+
+def test_a_plan_that_the_owner_split_anew_is_served_as_stored_and_stays_so(
+    empty: Settings,
+) -> None:
+    make(empty, split=True)
+    owner = Owner(empty, "task_item", splits=True)
+    plan = owner.work()
+    owner.run("UPDATE {table} SET run_artifact_layout_version = NULL, run_zip_snapshot = %(zip)s",
+              zip=snapshot())  # fmt: skip
+    migrate.upgrade(empty)
+    assert backfill(empty) == {"MIGRATED": 1}
+    owner.stored = owner.listed()
+    owner.retry(plan)
+    new = build(*CLEAN, Part(b"new", b"new"))
+    owner.finalise(plan, new)
+    with connect.session(empty) as conn:
+        assert b"".join(map(bytes, store.download(conn, plan))) == new
+        assert store.cut_over(conn) == (0, 0)
+        assert b"".join(map(bytes, store.download(conn, plan))) == new
+        assert store.verify(conn) == (1, [store.Offender(plan, "HASH_DIFFERS", False)])
+        assert store.verify(conn) == (1, []), "told once"
+        assert b"".join(map(bytes, store.download(conn, plan))) == new
+        with pytest.raises(errors.ExporterError, match="no split of plan"):
+            restore(conn, plan)
+    owner.finalise(plan, snapshot())
+    with connect.session(empty) as conn, pytest.raises(errors.ExporterError, match="not split"):
+        store.download(conn, plan)
 
 
 def test_the_owner_may_rename_the_table_afterwards(empty: Settings) -> None:
