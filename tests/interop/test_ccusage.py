@@ -161,7 +161,7 @@ def _brought(
 
 
 def claude(name: str, **over: Any) -> ClaudeTranscript:
-    return ClaudeTranscript(session_uuid(name), f"/work/{name}", **over)
+    return ClaudeTranscript(session_uuid(name), f"/home/kit/{name}", **over)
 
 
 def place(transcript: ClaudeTranscript) -> str:
@@ -187,7 +187,7 @@ def agreed_files() -> Iterator[tuple[str, Iterable[Any]]]:
     for transcript in (*_responses_told_twice(), *_helpers(), *_odd_answers(), *_days()):
         yield place(transcript), transcript.lines
     for hour in (0, 5):
-        codex = CodexTranscript(session_uuid(f"codex-{hour}"), "/work/codex")
+        codex = CodexTranscript(session_uuid(f"codex-{hour}"), "/home/kit/codex")
         codex.clock = FIRST + timedelta(hours=hour)
         codex.begin()
         codex.talk(3)
