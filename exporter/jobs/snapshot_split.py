@@ -138,7 +138,7 @@ def split(
             found.packed = _gzip(archive, facts)
     if verdict.outcome is Outcome.MIGRATED:
         found.snapshot = b"".join(runzip.sanitised(archive))
-        runzip.verify(found.snapshot, tick=tick)
+        runzip.verify_rewritten(found.snapshot, archive, tick=tick)
         found.originals = _originals(archive, report, facts, is_exact=text is None)
     return found
 

@@ -688,6 +688,7 @@ def test_the_new_archive_passes_its_own_tests(case: Case) -> None:
     data = case.data
     rewritten = b"".join(runzip.sanitise(data, case.limits))
     runzip.verify(rewritten, case.limits)
+    runzip.verify_rewritten(rewritten, runzip.inspect(data, case.limits))
     assert runzip.is_unchanged(runzip.inspect(rewritten, case.limits))
     assert case.outcome is not Outcome.CLEAN or rewritten == data
 

@@ -159,6 +159,7 @@ def test_an_accepted_archive_keeps_its_members_and_loses_its_log(
     rewritten = b"".join(runzip.sanitise(data))
     assert_free_of_the_log(rewritten)
     runzip.verify(rewritten)
+    runzip.verify_rewritten(rewritten, archive)
     again = runzip.inspect(rewritten)
     assert runzip.is_unchanged(again)
     assert all(member.role is Role.KEPT for member in again.members)

@@ -92,6 +92,26 @@ def test_an_archive_that_could_hold_the_log_fails(archive: bytes, code: str) -> 
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(("archive", "code"), [pytest.param(*c[1:], id=c[0]) for c in cases()])
+def test_what_surgery_did_not_make_is_proven_in_full(archive: bytes, code: str) -> None:
+    """Packed bytes other than the source's are read, whoever handed them over."""
+    with pytest.raises(Refusal) as caught:
+        runzip.verify_rewritten(archive, runzip.inspect(build(*CLEAN, *SNAPSHOT)))
+    assert caught.value.code == code
+
+
+def test_packed_bytes_that_differ_from_the_source_are_read_again() -> None:
+    """Same name, method, size and checksum, and yet another stream."""
+    plain = INNER + b"x" * 40
+    source = Part(b"a.bin", b"text", packed=pack(b"text", 8), plain_size=len(plain), crc=7)
+    archive = runzip.inspect(build(source))
+    runzip.verify_rewritten(build(source), archive)
+    other = replace(source, packed=pack(plain, 8))
+    with pytest.raises(Refusal) as caught:
+        runzip.verify_rewritten(build(other), archive)
+    assert caught.value.code == "NESTED_ARCHIVE"
+
+
 @pytest.mark.parametrize("border", range(262_144 - 70, 262_144 + 4))
 def test_a_nested_header_is_found_across_a_chunk_border(border: int) -> None:
     """The search through plain bytes does not see chunks."""

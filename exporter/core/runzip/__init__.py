@@ -33,7 +33,14 @@ from exporter.core.runzip.overview import Json, parse_overview
 from exporter.core.runzip.rewrite import is_unchanged, sanitised
 from exporter.core.runzip.salvage import Salvaged, salvage
 from exporter.core.runzip.usage import LogUsage
-from exporter.core.runzip.verdict import Verdict, classify, conclude, sanitise, verify
+from exporter.core.runzip.verdict import (
+    Verdict,
+    classify,
+    conclude,
+    sanitise,
+    verify,
+    verify_rewritten,
+)
 
 __all__ = [
     "LIMITS",
@@ -72,4 +79,5 @@ __all__ = [
     "sanitise",
     "sanitised",
     "verify",
+    "verify_rewritten",
 ]

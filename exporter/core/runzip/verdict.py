@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from exporter.core.runzip.codes import LIMITS, Limits, Note, NoteKind, Outcome, Reason, Refusal
-from exporter.core.runzip.layout import Archive, Buffer, inspect
+from exporter.core.runzip.directory import DESCRIPTOR, UTF8
+from exporter.core.runzip.layout import Archive, Buffer, Member, inspect
 from exporter.core.runzip.log import LogFacts, LogReader
 from exporter.core.runzip.members import MemberReport, Tick, check_members
 from exporter.core.runzip.names import LOG_WORD
 from exporter.core.runzip.rewrite import is_unchanged, sanitised
 
-__all__ = ["Verdict", "classify", "conclude", "sanitise", "verify"]
+__all__ = ["Verdict", "classify", "conclude", "sanitise", "verify", "verify_rewritten"]
 
 #: Notes under which the archive's own bytes may go on being served.
 _HARMLESS = frozenset({NoteKind.EMPTY, NoteKind.DUPLICATE_NAME})
@@ -113,12 +114,45 @@ def verify(data: Buffer, limits: Limits = LIMITS, *, tick: Tick | None = None) -
     of `inspect` and `check_members`, because what cannot be read one way only proves nothing.
     Data descriptors, zip64 records and unknown extra fields are in order.
     """
+    return check_members(_free_of_log(data, limits), tick=tick)
+
+
+def verify_rewritten(data: Buffer, source: Archive, *, tick: Tick | None = None) -> None:
+    """Prove the same of what `sanitised` made of an archive that passed `check_members`.
+
+    Everything around the packed bytes is looked at again. Packed bytes that are those of the
+    source, under the same method, size and checksum, were read then and are not inflated twice;
+    if any differ, all are. Raises as `verify` does.
+    """
+    written = _free_of_log(data, source.limits)
+    if not _same_data(source.kept, written.members):
+        check_members(written, tick=tick)
+
+
+def _same_data(source: Sequence[Member], written: Sequence[Member]) -> bool:
+    """Whether two lists of members hold the same packed bytes to be read in the same way."""
+    return len(source) == len(written) and all(
+        _reading(one) == _reading(other) and bytes(one.entry.packed) == bytes(other.entry.packed)
+        for one, other in zip(source, written, strict=True)
+    )
+
+
+def _reading(member: Member) -> tuple[object, ...]:
+    entry = member.entry
+    central = entry.central
+    # These two flags tell about headers, not about the data.
+    flags = central.flags & ~(DESCRIPTOR | UTF8)
+    return member.key, member.role, central.method, flags, central.crc, entry.plain_size
+
+
+def _free_of_log(data: Buffer, limits: Limits) -> Archive:
+    """Inspect an archive that must not name the log anywhere. Raises as `verify` does."""
     archive = inspect(data, limits)
     if archive.is_sensitive or _hides_log_word(archive):
         raise Refusal(Reason.LOG_PRESENT, {"members": len(archive.members)})
     if any(note.kind in _EXTRANEOUS for note in archive.notes):
         raise Refusal(Reason.EXTRANEOUS_BYTES, {"bytes": len(archive.view)})
-    return check_members(archive, tick=tick)
+    return archive
 
 
 def _hides_log_word(archive: Archive) -> bool:
