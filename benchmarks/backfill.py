@@ -152,7 +152,7 @@ def floor(conn: Conn, count: int, storage: Storage) -> None:
                 pass
             framed = runzip.gzip_frame(archive, reader.facts)
             assert framed is not None
-            logs.keep_blob(conn, b"".join(framed))
+            logs.keep_packed(conn, logs.Packed.of(b"".join(framed)))
             continue
         text = bytearray()
         for chunk in reader.text():
@@ -230,7 +230,9 @@ def whole_rows(place: Place, count: int) -> list[Row]:
 def command(settings: Settings, folder: Path, storage: Storage, workers: int) -> tuple[Any, Cost]:
     """A backfill as a process: its summary and its cost, children included."""
     out = folder / "backfill.json"
-    options = ("--workers", str(workers), "--log-storage", storage, *_ANY_SIZE, "--json")
+    options = (
+        "--workers", str(workers), "--share", "1", "--log-storage", storage, *_ANY_SIZE, "--json",
+    )  # fmt: skip
     cost = exporter(settings, "backfill", "snapshots", *options, out=out)
     summary = json.loads(out.read_text().splitlines()[-1])
     assert summary["finished"], summary

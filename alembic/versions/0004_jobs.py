@@ -4,10 +4,12 @@ Locks: none on existing tables; every statement creates a new object in the tool
 Undo: ``alembic downgrade 0003`` drops these tables and with them the history of the jobs. It
 refuses, with the counts, as long as bytes would be lost that are nowhere else. A kept original may
 go when its plan's row has the whole snapshot again, byte for byte, that was kept in the same
-transaction as the original: whatever that transaction kept is in there. All else stays in the
-way: a snapshot that was not put back, or that a newer one has replaced since; the log or the
-members of such a snapshot; what was salvaged from a snapshot that was cut; originals of a plan that
-was deleted. A packed log stays in the way as long as a row of any table refers to it.
+transaction as the original: what that transaction took out of it is in there. A later split of the
+same snapshot finds it kept already; the exact log that this one kept may go as well. All else stays
+in the way: a snapshot that was not put back, or that a newer one has replaced since; the log or the
+members of such a snapshot; a log that stood in the row before the split; what was salvaged from a
+snapshot that was cut; originals of a plan that was deleted. A packed log stays in the way as long
+as a row of any table refers to it.
 Locks then: ACCESS EXCLUSIVE on the two tables; the snapshots that were put back are hashed once.
 """
 
@@ -152,6 +154,16 @@ DECLARE
 BEGIN
     LOCK TABLE artifact_originals, artifact_blobs IN ACCESS EXCLUSIVE MODE;
     CREATE TEMP TABLE put_back (original_id bigint) ON COMMIT DROP;
+    -- A split keeps the exact log of a snapshot only when it is no text; one that stood in the row
+    -- is a text.
+    CREATE FUNCTION pg_temp.is_text(body bytea) RETURNS boolean LANGUAGE plpgsql AS $is_text$
+    BEGIN
+        PERFORM convert_from(body, 'UTF8');
+        RETURN true;
+    EXCEPTION WHEN data_exception THEN
+        RETURN false;
+    END
+    $is_text$;
     FOR place IN
         SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
           FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -171,9 +183,24 @@ BEGIN
     SELECT count(*) INTO originals FROM artifact_originals AS o
      WHERE NOT EXISTS (
         SELECT FROM put_back AS b JOIN artifact_originals AS s USING (original_id)
+          -- what the last split found in it, if that was of this very snapshot
+          LEFT JOIN job_items AS i ON i.job = 'snapshots' AND i.item = s.plan_id::text
+           AND i.generation = s.generation AND i.source_sha256 = s.sha256
          WHERE s.original_id = o.original_id
-            OR (o.kind <> 'snapshot' AND s.plan_id = o.plan_id
-                AND s.generation = o.generation AND s.created_at = o.created_at));
+            OR (o.kind <> 'snapshot' AND s.plan_id = o.plan_id AND s.generation = o.generation
+                AND CASE
+                    WHEN o.created_at = s.created_at THEN
+                        o.kind <> 'log' OR o.member_path <> ''
+                        OR i.facts->'log_bytes' IS NULL
+                        OR (i.facts->>'log_bytes')::bigint = o.byte_length
+                    ELSE o.created_at > s.created_at AND o.kind = 'log' AND o.member_path = ''
+                        AND (i.facts->>'log_bytes')::bigint = o.byte_length
+                        AND NOT EXISTS (SELECT FROM artifact_originals AS other
+                            WHERE other.kind = 'snapshot' AND other.plan_id = o.plan_id
+                              AND other.created_at = o.created_at)
+                        AND NOT pg_temp.is_text(o.body)
+                    END));
+    DROP FUNCTION pg_temp.is_text(bytea);
     DROP TABLE put_back;
     FOR place IN
         SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)

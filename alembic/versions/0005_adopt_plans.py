@@ -10,7 +10,8 @@ are added: catalogue changes only, no rewrite, no scan. SHARE while the index is
 on a table of at most 64 MB; above that the backfill builds it concurrently, because one migration
 is one transaction. A lock that does not come within the lock timeout is given back.
 Undo: ``alembic downgrade 0004`` puts every kept snapshot back that nobody replaced since, drops
-the columns that were added here and an empty table made here. The table is looked for in every
+the columns that were added here and an empty table made here. A plan whose log was purged keeps the
+snapshot without it; the kept one stays among the originals. The table is looked for in every
 schema, since its owner may have renamed and moved it. It refuses, with the count, when a row would
 lose a log that is nowhere else, and when more is to be put back than one transaction should hold
 (1,000 plans, or 1 GiB of snapshots); ``exporter jobs restore --all`` does that plan by plan.
@@ -149,6 +150,9 @@ DO $release$
 DECLARE
     adopted adopted_tables; how_many integer; listed text; place text; home text; lost bigint;
     left_over bigint; bytes numeric; clauses text; is_empty boolean;
+    -- A log that was purged does not come back inside the snapshot it was taken out of.
+    purged_stays text := '(p.run_track_activity_encoding IS DISTINCT FROM ''purged'''
+        || ' OR (i.facts ? ''members'' AND NOT i.facts ? ''log_bytes''))';
 BEGIN
     SELECT * INTO adopted FROM adopted_tables WHERE kind = 'plans';
     SELECT count(*), string_agg(quote_ident(nspname) || '.' || quote_ident(relname), ', '
@@ -174,6 +178,7 @@ BEGIN
         || ' WHERE i.status = ''done'' AND i.outcome = ''MIGRATED'''
         || '   AND p.run_artifact_layout_version >= 2'
         || '   AND octet_length(p.run_zip_snapshot) = i.result_bytes'
+        || '   AND ' || purged_stays
         INTO left_over, bytes;
     IF left_over > 1000 OR bytes > 1024 * 1024 * 1024 THEN
         RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE =
@@ -199,7 +204,8 @@ BEGIN
         || '   AND p.id = i.item::uuid AND p.run_generation = i.generation'
         || '   AND p.run_artifact_layout_version >= 2'
         || '   AND octet_length(p.run_zip_snapshot) = i.result_bytes'
-        || '   AND sha256(p.run_zip_snapshot) = i.result_sha256';
+        || '   AND sha256(p.run_zip_snapshot) = i.result_sha256'
+        || '   AND ' || purged_stays;
     EXECUTE 'SELECT count(*) FROM ' || place || ' WHERE run_track_activity_ref IS NOT NULL'
         || CASE WHEN 'run_track_activity_jsonl' = ANY (adopted.added_columns)
                 THEN ' OR run_track_activity_jsonl IS NOT NULL' ELSE '' END INTO lost;

@@ -20,7 +20,7 @@ WHERE b.sha256 = ANY (%(keys)s)
   AND NOT EXISTS (SELECT FROM {plans} AS p WHERE p.run_track_activity_ref IS NOT NULL
       AND p.run_track_activity_ref->>'store' = 'table'
       AND p.run_track_activity_ref->>'key' = encode(b.sha256, 'hex'))
-RETURNING b.byte_length
+RETURNING CASE WHEN b.original_id IS NULL THEN b.byte_length ELSE 0 END
 
 -- name: lock_objects
 SELECT o.key FROM artifact_objects AS o
@@ -56,7 +56,8 @@ WITH used AS MATERIALIZED (
     FROM {plans} AS p WHERE p.run_track_activity_ref IS NOT NULL
     UNION SELECT k.ref->>'store', k.ref->>'key' FROM artifact_originals AS k WHERE k.ref IS NOT NULL
 ), blobs AS (
-    SELECT b.byte_length FROM artifact_blobs AS b WHERE b.created_at < %(limit)s
+    SELECT CASE WHEN b.original_id IS NULL THEN b.byte_length ELSE 0 END AS byte_length
+    FROM artifact_blobs AS b WHERE b.created_at < %(limit)s
       AND NOT EXISTS (SELECT FROM used AS u
           WHERE u.store = 'table' AND u.key = encode(b.sha256, 'hex'))
 ), objects AS (

@@ -186,7 +186,7 @@ class _Parts:
     """The log's columns, and what is kept beside the row."""
 
     columns: dict[str, Any] = field(repr=False)
-    packed: bytes | None = field(repr=False, default=None)
+    packed: logs.Packed | None = None
     originals: list[tuple[str, str, bytes | None, logs.Reference | None]] = field(
         repr=False, default_factory=list
     )
@@ -218,7 +218,7 @@ def _store(
         for kind, path, body, ref_or_none in parts.originals:
             logs.keep_original(conn, plan, generation, kind, path, body, ref_or_none)
         if parts.packed is not None:
-            logs.keep_blob(conn, parts.packed)
+            logs.keep_packed(conn, parts.packed)
 
 
 def _parts(
@@ -228,7 +228,8 @@ def _parts(
     largest, objects = placement.largest_inside(conn), placement.objects
     parts, exact = _log_parts(log, largest)
     if parts.packed is not None and objects is not None and log is not None:
-        ref = logs.put(conn, objects, parts.packed, encoding="gzip", plain_bytes=len(log))
+        body = parts.packed.within(b"")
+        ref = logs.put(conn, objects, body, encoding="gzip", plain_bytes=len(log))
         parts.packed, parts.columns["ref"] = None, Jsonb(ref)
         parts.objects.append(ref)
     for kind, path, body in [*run.originals, *exact]:
@@ -298,7 +299,7 @@ def _log_parts(
         return _Parts(columns), []
     columns["log_bytes"] = len(log)
     if len(log) > largest:
-        packed = gzip.compress(log, 6, mtime=0)
+        packed = logs.Packed.of(gzip.compress(log, 6, mtime=0))
         columns |= {"encoding": "external", "ref": Jsonb(logs.reference(packed, len(log)))}
         return _Parts(columns, packed), []
     reader = runzip.LogText()

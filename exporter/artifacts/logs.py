@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -28,6 +28,8 @@ from psycopg.types.json import Jsonb
 
 from exporter.artifacts import plans
 from exporter.artifacts.objects import ObjectDiffers, ObjectLost, Objects
+from exporter.artifacts.plans import PlanTable
+from exporter.core.runzip import GZIP_HEADER
 from exporter.db import queries
 from exporter.errors import ExporterError, ObjectStoreUnavailable
 
@@ -66,18 +68,83 @@ def accept_utf8(conn: psycopg.Connection[Any]) -> None:
     conn.adapters.register_dumper(Utf8, _Utf8Dumper)
 
 
-def reference(packed: bytes, plain_bytes: int | None) -> Reference:
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A log as one gzip file, known by the hash of its bytes.
+
+    `first_byte` is where its DEFLATE bytes begin in the snapshot they come from, when they stand
+    there as they are; `frame_end` is what follows them, 8 bytes, after a header that is always the
+    same. Otherwise `body` has all of it.
+    """
+
+    sha256: bytes
+    size: int
+    body: bytes | None = field(repr=False, default=None)
+    first_byte: int = 0
+    frame_end: bytes = b""
+
+    @classmethod
+    def of(cls, body: bytes) -> Packed:
+        return cls(hashlib.sha256(body).digest(), len(body), body)
+
+    def within(self, snapshot: Buffer) -> bytes:
+        """The whole gzip file; `snapshot` is the one it comes from."""
+        if self.body is not None:
+            return self.body
+        size = self.size - len(GZIP_HEADER) - len(self.frame_end)
+        part = memoryview(snapshot)[self.first_byte : self.first_byte + size]
+        return b"".join((GZIP_HEADER, part, self.frame_end))
+
+
+def reference(packed: Packed, plain_bytes: int | None) -> Reference:
     """What the row says of a log that is packed in a table of ours."""
-    digest = hashlib.sha256(packed).hexdigest()
-    made = datetime.now(UTC)
-    return _reference("table", digest, digest, plain_bytes, "gzip", made)
+    digest = packed.sha256.hex()
+    return _reference("table", digest, digest, plain_bytes, "gzip", datetime.now(UTC))
 
 
-def keep_blob(conn: Connection, packed: bytes) -> None:
-    """Store a packed log under its hash; once, however often it comes."""
-    digest = hashlib.sha256(packed).digest()
-    parameters = {"sha256": digest, "byte_length": len(packed), "body": packed}
+def keep_packed(conn: Connection, packed: Packed) -> None:
+    """Store a packed log that has its bytes under its hash; once, however often it comes."""
+    assert packed.body is not None
+    parameters = {"sha256": packed.sha256, "byte_length": packed.size, "body": packed.body}
     conn.execute(QUERIES["keep_blob"], parameters)
+
+
+def keep_part(
+    conn: Connection, table: PlanTable, packed: Packed, source: Mapping[str, Any]
+) -> bool:
+    """Store where a packed log stands in the kept snapshot of a plan, inside the transaction.
+
+    `source` names it: plan, generation, source_sha256. False when that snapshot was moved to the
+    object store just now: nothing may refer to it any more, and the transaction must not commit.
+    """
+    parameters = {
+        **source, "packed_sha256": packed.sha256, "byte_length": packed.size,
+        "first_byte": packed.first_byte, "frame_end": packed.frame_end,
+    }  # fmt: skip
+    conn.execute(table.fill(QUERIES["keep_part"]), parameters)
+    row = conn.execute(QUERIES["is_part_here"], parameters).fetchone()
+    return bool(row and row[0])
+
+
+def packed_bytes(conn: Connection, digest: bytes) -> bytes | None:
+    """A packed log of our table as one gzip file, checked; None: it is not there, or not whole."""
+    statement = QUERIES["blob"].format(packed_body=QUERIES["packed_body"])
+    row = conn.execute(statement, {"sha256": digest}, binary=True).fetchone()
+    if row is None or row[0] is None or hashlib.sha256(row[0]).digest() != digest:
+        return None
+    return bytes(row[0])
+
+
+def write_out_parts(conn: Connection, original: int) -> None:
+    """Inside a transaction: an original is about to leave, and logs in it are to stay."""
+    parameters = {"original": original}
+    conn.execute(QUERIES["lock_original"], parameters)
+    if conn.execute(QUERIES["lock_parts"], parameters).rowcount:
+        table = plans.find(conn)
+        body = QUERIES["packed_body"]
+        statement = QUERIES["write_out_parts"].format(plans=table.identifier, packed_body=body)
+        conn.execute(statement, parameters)
+        conn.execute(QUERIES["drop_parts"], parameters)
 
 
 def keep_original(
@@ -165,7 +232,8 @@ def hold(conn: Connection, ref: Reference) -> None:
 def fault(conn: Connection, ref: Reference, objects: Objects | None) -> str | None:
     """What is wrong with the bytes that a reference names, as a code; None: nothing."""
     if ref["store"] == "table":
-        row = conn.execute(QUERIES["is_blob_whole"], {"key": ref["key"]}).fetchone()
+        statement = QUERIES["is_blob_whole"].format(packed_body=QUERIES["packed_body"])
+        row = conn.execute(statement, {"key": ref["key"]}).fetchone()
         return "LOG_UNAVAILABLE" if row is None else None if row[0] else "LOG_DIFFERS"
     if objects is None or objects.kind != ref["store"]:
         return "LOG_UNAVAILABLE"

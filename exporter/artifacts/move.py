@@ -89,13 +89,13 @@ def _move_log(
 ) -> int | None:  # fmt: skip
     """Move one log; returns its packed size, or None when somebody changed the plan."""
     if target == "store":
-        row = conn.execute(QUERIES["blob"], {"key": ref["key"]}, binary=True).fetchone()
-        if row is None or logs.fault(conn, ref, None):
+        body = logs.packed_bytes(conn, bytes.fromhex(ref["key"]))
+        if body is None:
             raise ExporterError(f"log_unavailable: the packed log of plan {plan} is not stored")
-        packed = bytes(row[0])
-        new = logs.put(conn, objects, packed, encoding="gzip", plain_bytes=ref["bytes"])
+        new = logs.put(conn, objects, body, encoding="gzip", plain_bytes=ref["bytes"])
     else:
-        packed = b"".join(logs.read(ref, objects, f"the log of plan {plan}"))
+        body = b"".join(logs.read(ref, objects, f"the log of plan {plan}"))
+        packed = logs.Packed.of(body)
         new = logs.reference(packed, ref["bytes"])
     values = {"plan": plan, "generation": generation, "old": Jsonb(ref), "new": Jsonb(new)}
     with conn.transaction():
@@ -104,8 +104,8 @@ def _move_log(
         if target == "store":
             logs.hold(conn, new)
         else:
-            logs.keep_blob(conn, packed)
-    return len(packed)
+            logs.keep_packed(conn, packed)
+    return len(body)
 
 
 def _originals(conn: Connection, target: Target, limit: int) -> Iterator[tuple[int, UUID]]:
@@ -136,5 +136,6 @@ def _move_original(
     with conn.transaction():
         if ref is not None:
             logs.hold(conn, ref)
+            logs.write_out_parts(conn, number)
         changed = conn.execute(QUERIES["replace"], values).rowcount
     return len(data) if changed == 1 else None

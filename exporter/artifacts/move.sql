@@ -6,9 +6,6 @@ WHERE p.run_track_activity_ref IS NOT NULL
   AND (%(after)s::uuid IS NULL OR p.id > %(after)s::uuid)
 ORDER BY p.id LIMIT 200
 
--- name: blob
-SELECT body FROM artifact_blobs WHERE sha256 = decode(%(key)s, 'hex')
-
 -- name: refer
 UPDATE {plans} AS p SET run_track_activity_ref = %(new)s
 WHERE p.id = %(plan)s AND p.run_generation = %(generation)s

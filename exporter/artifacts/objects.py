@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from exporter.errors import BadInput, ObjectStoreError, ObjectStoreUnavailable
@@ -31,9 +31,16 @@ if TYPE_CHECKING:
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 ACCEPTED: Final = "a folder such as /srv/objects, or s3://BUCKET/PREFIX"
-#: Of one request, with its body; a server that does not even accept a connection is told sooner.
-REQUEST_TIMEOUT: Final = "10min"
-RETRY_SECONDS: Final = 30
+#: Of one request that gives bytes, from end to end.
+REQUEST_TIMEOUT: Final = timedelta(minutes=10)
+#: A bucket that lets a request, with what it carries, wait so long is given up. It happens twice
+#: in a row at most: to a part, and to the removal of the parts before it.
+STALL_TIMEOUT: Final = timedelta(seconds=12)
+#: A request that failed is sent again within so long, at most `RETRIES` times.
+RETRY_TIMEOUT: Final = timedelta(seconds=2)
+RETRIES: Final = 3
+#: What is larger goes to a bucket in parts of this size, the least that S3 takes.
+PART_BYTES: Final = 5 * 1024 * 1024
 _CHUNK = 4 * 1024 * 1024
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]\Z")
 _KEY = re.compile(r"[0-9a-f-]{36}/[0-9a-f]{2}/(?P<digest>[0-9a-f]{64})\Z")
@@ -176,7 +183,7 @@ class Objects:
     @property
     def _store(self) -> LocalStore | S3Store:
         if self._opened is None:
-            from obstore.store import LocalStore, S3Store
+            from obstore.store import LocalStore
 
             with self._told():
                 if self.kind == "file":
@@ -184,22 +191,44 @@ class Objects:
                     Path(self._root).stat()
                     self._opened = LocalStore(self._root)
                 else:
-                    # As settings of the store: options of the HTTP client would replace what the
-                    # environment says of it, AWS_ALLOW_HTTP above all.
-                    retries = timedelta(seconds=RETRY_SECONDS)
-                    self._opened = S3Store(
-                        self._root, prefix=self._prefix or None, timeout=REQUEST_TIMEOUT,
-                        retry_config={"max_retries": 3, "retry_timeout": retries},
-                    )  # fmt: skip
+                    self._opened = self._bucket()
         return self._opened
 
+    def _bucket(self) -> S3Store:
+        from obstore.store import S3Store
+
+        # As settings of the store: options of the HTTP client would replace what the environment
+        # says of it, AWS_ALLOW_HTTP above all. The library's types do not know the second one.
+        timeouts: dict[str, Any] = {"timeout": REQUEST_TIMEOUT, "read_timeout": STALL_TIMEOUT}
+        first, longest = timedelta(milliseconds=100), timedelta(seconds=1)
+        return S3Store(
+            self._root, prefix=self._prefix or None,
+            retry_config={
+                "max_retries": RETRIES, "retry_timeout": RETRY_TIMEOUT,
+                "backoff": {"init_backoff": first, "max_backoff": longest, "base": 2},
+            },
+            **timeouts,
+        )  # fmt: skip
+
     def _put(self, key: str, data: Buffer, *, is_new: bool) -> None:
-        """Write an object; a new one only where there is none yet, which is no failure."""
+        """Write an object; a new one only where there is none yet, which is no failure.
+
+        To a bucket a large one goes part by part, each within the stall timeout: so a link that is
+        dead is told from one that is slow, and a signal is heard between two parts. Parts are put
+        without a condition; what would be overwritten has the same bytes.
+        """
         import obstore
 
+        if self.kind == "s3" and len(data) > PART_BYTES:
+            with self._told():
+                obstore.put(
+                    self._store, key, _parts(data), mode="overwrite", use_multipart=True,
+                    chunk_size=PART_BYTES, max_concurrency=1,
+                )  # fmt: skip
+            return
         mode: PutMode = "create" if is_new and self._is_conditional else "overwrite"
         try:
-            with self._told():
+            with self._told(is_conditional=mode == "create"):
                 obstore.put(self._store, key, data, mode=mode, use_multipart=False)
         except obstore.exceptions.AlreadyExistsError:
             pass
@@ -247,7 +276,7 @@ class Objects:
             raise self._failure(error.errno, None) from error
 
     @contextmanager
-    def _told(self, *, lost_is_empty: bool = False) -> Iterator[None]:
+    def _told(self, *, lost_is_empty: bool = False, is_conditional: bool = False) -> Iterator[None]:
         """Turn what the library raises into errors of ours."""
         import obstore
 
@@ -262,7 +291,7 @@ class Objects:
                 if lost_is_empty:
                     return
                 raise ObjectLost from error
-            if "status code: 501" in text:
+            if is_conditional and "status code: 501" in text:
                 raise _NoConditions from error
             number = _ERRNO.search(text)
             code = error.errno if isinstance(error, OSError) else None
@@ -312,6 +341,12 @@ class Objects:
         if number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP):
             return ObjectStoreError(self.place, problem)
         return ObjectStoreUnavailable(self.place, problem)
+
+
+def _parts(data: Buffer) -> Iterator[memoryview]:
+    view = memoryview(data)
+    for start in range(0, len(view), PART_BYTES):
+        yield view[start : start + PART_BYTES]
 
 
 def _parse(url: str) -> tuple[str, str, str]:

@@ -53,8 +53,8 @@ def download(conn: Connection, plan: UUID) -> Sequence[Buffer]:
         row = cursor.execute(table.fill(QUERIES["snapshot"]), {"plan": plan}).fetchone()
     if row is None or not row[1]:
         raise no_artifact(plan, "snapshot")
-    layout, data, reason, is_replaced = row
-    if layout is not None and layout >= 2 and (not is_replaced or _is_clean(data)):
+    layout, data, reason, digest = row
+    if layout is not None and layout >= 2 and (_is_ours(data, digest) or _is_clean(data)):
         return [data]
     if is_cut_over(conn):
         raise unavailable(plan, "not split, and the cutover is done")
@@ -64,6 +64,15 @@ def download(conn: Connection, plan: UUID) -> Sequence[Buffer]:
         return runzip.sanitise(data)
     except Refusal as refusal:
         raise unavailable(plan, refusal.code) from refusal
+
+
+def _is_ours(data: bytes, digest: bytes | None) -> bool:
+    """Whether bytes are what the backfill stored; of a plan it did not split, nothing is known.
+
+    The hash of the bytes at hand: a length may be the same by chance, and no number that the
+    server gives a stored value is on the ledger.
+    """
+    return digest is None or hashlib.sha256(data).digest() == digest
 
 
 def _is_clean(data: bytes) -> bool:
@@ -142,11 +151,10 @@ def _exact(
 def _unpacked(conn: Connection, plan: UUID, reference: dict[str, Any]) -> Iterator[bytes]:
     """A log out of the table of packed logs, checked before and while it is unpacked."""
     digest = bytes.fromhex(reference["key"])
-    with conn.cursor(binary=True) as cursor:
-        row = cursor.execute(QUERIES["blob"], {"sha256": digest}).fetchone()
-    if row is None or hashlib.sha256(row[0]).digest() != digest:
+    packed = logs.packed_bytes(conn, digest)
+    if packed is None:
         raise ExporterError(f"log_unavailable: the packed log of plan {plan} is not stored")
-    return _gunzip([row[0]])
+    return _gunzip([packed])
 
 
 def _gunzip(packed: Iterable[bytes]) -> Iterator[bytes]:

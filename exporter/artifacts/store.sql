@@ -5,16 +5,15 @@ SELECT p.run_artifact_layout_version, octet_length(p.run_zip_snapshot), p.run_ge
     octet_length(p.run_track_activity_jsonl), p.run_activity_overview_json::text
 FROM {plans} AS p WHERE p.id = %(plan)s
 
--- The snapshot, why the backfill put the plan aside, if it did, and whether it split other bytes
--- than these: a program that knows nothing of the split may have written them since.
+-- The snapshot, why the backfill put the plan aside, if it did, and the hash of what it left there:
+-- a program that knows nothing of the split may have written other bytes since.
 -- name: snapshot
 SELECT p.run_artifact_layout_version, p.run_zip_snapshot,
     (SELECT i.reason FROM job_items AS i WHERE i.job = 'snapshots' AND i.item = p.id::text
         AND i.generation = p.run_generation AND i.status = 'quarantined'
         AND i.reason <> 'RESTORED' AND i.source_bytes = octet_length(p.run_zip_snapshot)),
-    EXISTS (SELECT FROM job_items AS i WHERE i.job = 'snapshots' AND i.item = p.id::text
-        AND i.generation = p.run_generation AND i.status = 'done'
-        AND i.result_bytes <> octet_length(p.run_zip_snapshot))
+    (SELECT i.result_sha256 FROM job_items AS i WHERE i.job = 'snapshots' AND i.item = p.id::text
+        AND i.generation = p.run_generation AND i.status = 'done')
 FROM {plans} AS p WHERE p.id = %(plan)s
 
 -- Bytes of the text, as they are.
@@ -26,9 +25,6 @@ SELECT convert_to(p.run_track_activity_jsonl, 'UTF8') FROM {plans} AS p WHERE p.
 SELECT original_id FROM artifact_originals
 WHERE plan_id = %(plan)s AND kind = 'log' AND member_path = '' AND byte_length = %(bytes)s
 ORDER BY generation DESC, original_id DESC
-
--- name: blob
-SELECT body FROM artifact_blobs WHERE sha256 = %(sha256)s
 
 -- name: audit
 INSERT INTO artifact_reads (plan_id, kind, bytes, purpose)

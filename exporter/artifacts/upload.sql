@@ -1,6 +1,18 @@
+-- name: state
+SELECT coalesce(p.state::text = 'processing', false), p.run_generation
+FROM {plans} AS p WHERE p.id = %(plan)s
+
 -- name: lock
 SELECT coalesce(p.state::text = 'processing', false), p.run_generation
 FROM {plans} AS p WHERE p.id = %(plan)s FOR NO KEY UPDATE
+
+-- What is to be replaced, if it is too large to be kept in the database.
+-- name: large
+SELECT p.run_zip_snapshot FROM {plans} AS p
+WHERE p.id = %(plan)s AND octet_length(p.run_zip_snapshot) > greatest(%(largest)s, 0)
+
+-- name: digest
+SELECT sha256(p.run_zip_snapshot) FROM {plans} AS p WHERE p.id = %(plan)s
 
 -- What is replaced is kept, as the backfill keeps it.
 -- name: keep_replaced

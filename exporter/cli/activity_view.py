@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from exporter.cli.render import cells, to_left
+
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
@@ -96,10 +98,10 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     if not rows:
         yield "  (none)"
         return
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
-        yield "  " + "  ".join([*cells, row[-1]])
+        padded = [to_left(cell, width) for cell, width in zip(row[:-1], widths, strict=False)]
+        yield "  " + "  ".join([*padded, row[-1]])
 
 
 def shown(text: str) -> str:

@@ -18,7 +18,7 @@ from exporter.cli.artifact_options import (
     require,
     write,
 )
-from exporter.cli.blob_options import blob_option, objects
+from exporter.cli.blob_options import blob_option, inline_option, objects, placement
 from exporter.cli.options import Text, Whole, database_option, examples, json_option
 from exporter.errors import BadInput, ExitCode
 from exporter.settings import Settings
@@ -92,13 +92,16 @@ def ticket(plan: UUID, file: str, seconds: int, as_json: bool) -> None:
 @click.argument(
     "file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )
+@blob_option
+@inline_option
 @database_option
 @json_option
 def put(plan: UUID, file: Path, settings: Settings, as_json: bool) -> None:
     """Make FILE the snapshot of plan ID, if it is proven free of the log. For administrators.
 
-    The snapshot that it replaces is kept; report, log and overview stay. A file that may hold the
-    log, or that can be read in two ways, is refused and nothing is stored.
+    The snapshot that it replaces is kept, in the object store where it is large; report, log and
+    overview stay. A file that may hold the log, or that can be read in two ways, is refused and
+    nothing is stored.
     """
     from exporter.artifacts.upload import put as put_snapshot
     from exporter.core.runzip import LIMITS
@@ -109,7 +112,7 @@ def put(plan: UUID, file: Path, settings: Settings, as_json: bool) -> None:
         raise BadInput("FILE", f"{file.name} is too large", accepted=accepted)
     with session(settings) as conn:
         require(conn, "UPDATE", "run_zip_snapshot", "run_generation")
-        generation = put_snapshot(conn, plan, file.read_bytes())
+        generation = put_snapshot(conn, plan, file.read_bytes(), placement(settings))
     if as_json:
         render.print_json({"plan": str(plan), "generation": generation})
     else:

@@ -40,7 +40,13 @@ _MB = 1_000_000
 @click.argument("job", required=False, type=click.Choice(JOBS))
 @click.option("--limit", type=Whole(1), metavar="N", help="Stop after N rows.")
 @click.option("--batch-size", type=Whole(1, 100_000), metavar="N", help="Claim N rows at most.")
-@click.option("--workers", type=Whole(1, 64), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--workers",
+    type=Whole(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes; only 1 with --dry-run.",
+)
 @click.option("--dry-run", is_flag=True, help="Do everything except write; print the counts.")
 @click.option("--max-rows-per-second", type=Number(0, min_open=True), metavar="X", help="Limit.")
 @click.option("--max-mb-per-second", type=Number(0, min_open=True), metavar="X", help="Limit.")
@@ -59,10 +65,10 @@ _MB = 1_000_000
 @click.option(
     "--share",
     type=Number(0, 1, min_open=True),
-    default=1.0,
+    default=0.4,
     show_default=True,
     metavar="X",
-    help="Part of each second that a worker may be at work.",
+    help="Part of each second that a worker may be at work; 1 where nobody waits for the server.",
 )
 @click.option(
     "--log-storage",

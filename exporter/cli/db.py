@@ -213,10 +213,10 @@ def _print_schema(found: SchemaStatus, as_json: bool) -> None:
 @json_option
 @quiet_option
 def rebuild(settings: Settings, as_json: bool, quiet: bool) -> None:
-    """Make everything derived anew: roll-ups, rates, places, copies and the exported text.
+    """Make everything derived anew: roll-ups, rates, places, copies, text and report sums.
 
     Imports keep all this right; this is for after a restore or a repair by hand. Exports may run
-    meanwhile.
+    meanwhile. Says how many of each, but for rates, had been wrong.
     """
     from exporter.db.connect import session
     from exporter.importers.rebuild import rebuild as rebuild_archive

@@ -99,21 +99,23 @@ def restore(plan: UUID | None, everything: bool, settings: Settings, as_json: bo
 
     The plan is then as before its split, and stays so until "exporter jobs retry RESTORED". Each
     plan is a transaction of its own; --all may be stopped and run again, and exits with 3 when a
-    plan could not be put back.
+    plan could not be put back, or its log was purged: that one is put back by its ID alone.
     """
     from exporter.db.connect import session
-    from exporter.jobs.snapshot_split import restore as restore_snapshot
+    from exporter.jobs.restore import restore as restore_snapshot
 
     if everything == (plan is not None):
         raise BadInput("ID", "one plan or all of them", accepted="ID, or --all")
     if plan is None:
         return _restore_all(settings, as_json)
     with session(settings) as conn:
-        size = restore_snapshot(conn, plan, objects(settings))
+        found = restore_snapshot(conn, plan, objects(settings))
+    if found.unpurges:
+        render.note(f"the log of plan {plan} had been purged and is back inside its snapshot")
     if as_json:
-        render.print_json({"plan": str(plan), "snapshot_bytes": size})
+        render.print_json({"plan": str(plan), "snapshot_bytes": found.size})
     else:
-        render.print_facts([("plan", str(plan)), ("snapshot bytes", size)])
+        render.print_facts([("plan", str(plan)), ("snapshot bytes", found.size)])
     return ExitCode.DONE
 
 
@@ -121,14 +123,15 @@ def _restore_all(settings: Settings, as_json: bool) -> int:
     from exporter.artifacts import plans
     from exporter.db.connect import session
     from exporter.jobs import ledger
-    from exporter.jobs.snapshot_split import restore as restore_snapshot
+    from exporter.jobs.restore import restore as restore_snapshot
 
     store = objects(settings)
     facts = {"restored": 0, "left": 0, "snapshot_bytes": 0}
     with session(settings) as conn:
         for plan in ledger.split_plans(conn, plans.find(conn).identifier):
             try:
-                facts["snapshot_bytes"] += restore_snapshot(conn, plan, store)
+                found = restore_snapshot(conn, plan, store, unpurges=False)
+                facts["snapshot_bytes"] += found.size
                 facts["restored"] += 1
             except ObjectStoreUnavailable:
                 raise

@@ -1,7 +1,8 @@
 """What people and programs see: tables, JSON, progress.
 
 Data goes to stdout, everything else to stderr. Rich is imported only where a terminal is on the
-other side; into a pipe go plain aligned columns that ``awk`` can read.
+other side, or where a text has characters of another width than one; into a pipe go plain aligned
+columns that ``awk`` can read.
 
 Whatever is rendered here, no denied field is (`core.denylist`): one that gets here is an error, and
 then nothing is written.
@@ -30,10 +31,46 @@ Cell = str | int | float | bool | None
 #: break a line when a name from somebody's archive is shown.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+#: One cell each: Latin letters, dashes, quotation marks, the ellipsis. Most texts have no others,
+#: and so need no table of all characters.
+_NARROW = re.compile("[ -\u02ff\u2010-\u2027]*")
+
 
 def one_line(text: str) -> str:
     """The text as one printable line; whatever could steer a terminal is shown escaped."""
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def cells(text: str) -> int:
+    """How many character cells a terminal shows the text in: two for a wide character, such as a
+    Chinese one, none for a combining mark.
+    """
+    if text.isascii() or _NARROW.fullmatch(text):
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def to_left(text: str, width: int) -> str:
+    """The text with blanks behind it that fill ``width`` cells."""
+    return text + " " * (width - cells(text))
+
+
+def to_right(text: str, width: int) -> str:
+    """The text with blanks before it that fill ``width`` cells."""
+    return " " * (width - cells(text)) + text
+
+
+def shortened(text: str, width: int) -> str:
+    """The text in at most ``width`` cells, at least one: what is too long ends in an ellipsis."""
+    if cells(text) <= width:
+        return text
+    if text.isascii():
+        return f"{text[: width - 1]}…"
+    from rich.cells import chop_cells
+
+    return f"{chop_cells(text, width - 1)[0] if width > 1 else ''}…"
 
 
 def print_json(value: Any, out: TextIO | None = None) -> None:
@@ -77,9 +114,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
 def print_facts(facts: Sequence[tuple[str, Cell]]) -> None:
     """Names and values on stdout, one pair a line."""
     refuse_denied(name for name, _ in facts)
-    width = max((len(name) for name, _ in facts), default=0)
+    width = max((cells(name) for name, _ in facts), default=0)
     for name, value in facts:
-        sys.stdout.write(f"{name:<{width}}  {_cell(value)}\n")
+        sys.stdout.write(f"{to_left(name, width)}  {_cell(value)}\n")
 
 
 def plain_table(
@@ -87,11 +124,11 @@ def plain_table(
 ) -> str:
     """Columns aligned with spaces, two between them, no line ends with one."""
     lines = [list(columns), *texts]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    widths = [max(cells(line[i]) for line in lines) for i in range(len(columns))]
     return "".join(
         "  ".join(
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(line, widths, right, strict=True)
+            (to_right if is_right else to_left)(text, width)
+            for text, width, is_right in zip(line, widths, right, strict=True)
         ).rstrip()
         + "\n"
         for line in lines
@@ -157,8 +194,8 @@ def _rich_table(
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, to_right in zip(columns, right, strict=True):
-        table.add_column(name, justify="right" if to_right else "left", overflow="fold")
+    for name, is_right in zip(columns, right, strict=True):
+        table.add_column(name, justify="right" if is_right else "left", overflow="fold")
     for line in texts:
         table.add_row(*(Text(text) for text in line))
     Console().print(table)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from exporter.cli.render import one_line
+from exporter.cli.render import cells, one_line, shortened, to_left
 
 if TYPE_CHECKING:
     from exporter.exports.usage_daily import Report
@@ -30,7 +30,10 @@ def money(dollars: Decimal) -> str:
 
 
 def plain_table(report: Report, *, breakdown: bool) -> str:
-    """The table of the contract: every cell to the left, columns two blanks apart."""
+    """The table of the contract: every cell to the left, columns two blanks apart.
+
+    Its columns are counted in characters, for programs; `terminal_table` counts what a person sees.
+    """
     rules = tuple("-" * len(title) for title in TITLES)
     rows = [TITLES, rules, *(_cells(*entry) for entry in _entries(report, breakdown)), rules]
     rows.append(_cells("TOTAL", report.totals, ""))
@@ -74,7 +77,7 @@ def terminal_table(report: Report, *, breakdown: bool, width: int, colours: bool
     for row, (_, sums, models) in zip(rows, entries, strict=True):
         is_day = "modelsUsed" in sums
         bar = drawn_bar(float(sums["totalCost"]), most, layout.bar) if is_day else ""
-        told = _shortened(models, layout.models) if layout.models else ""
+        told = shortened(models, layout.models) if layout.models else ""
         bar = _painted(bar, "36", colours) + " " * (layout.bar - len(bar) if told else 0)
         numbers = _painted(
             _aligned(row, layout), "" if is_day else _STYLES[row[0] == "TOTAL"], colours
@@ -89,7 +92,7 @@ def _wide_cells(name: str, sums: Mapping[str, Any]) -> list[str]:
 
 
 def _layout(rows: Sequence[Sequence[str]], width: int) -> _Layout:
-    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sizes = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     # Counters go in pairs: tokens of the caches, then all.
     shown = next((n for n in (6, 4) if _span(sizes[:n]) + 2 + _USEFUL <= width), 2)
     room = max(0, width - _span(sizes[:shown]) - 2)
@@ -103,14 +106,10 @@ def _span(sizes: Sequence[int]) -> int:
     return sum(sizes) + 2 * (len(sizes) - 1)
 
 
-def _aligned(cells: Sequence[str], layout: _Layout) -> str:
+def _aligned(row: Sequence[str], layout: _Layout) -> str:
     """The first cell to the left, numbers to the right."""
-    first, *numbers = zip(cells, layout.sizes, strict=False)
-    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(size) for cell, size in numbers)])
-
-
-def _shortened(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    first, *numbers = zip(row, layout.sizes, strict=False)
+    return "  ".join([to_left(*first), *(cell.rjust(size) for cell, size in numbers)])
 
 
 def _painted(text: str, style: str, colours: bool) -> str:

@@ -93,8 +93,8 @@ _MORE_TOKEN_SHAPES: Final = (
     r"(?<![A-Za-z0-9])sk-(?:(?:ant|proj|svcacct|admin|or|live|test)-[A-Za-z0-9_-]{0,40}?)?"
     r"(?=[A-Za-z0-9]{0,19}[0-9])[A-Za-z0-9]{20}"
     r"|(?<![A-Za-z0-9])sk-(?:ant-(?:api|admin)[0-9]{2}|svcacct)-[A-Za-z0-9_-]{20}"
-    r"|(?<![A-Za-z0-9])sk-proj-(?=[A-Za-z0-9_-]{0,200}[0-9])(?=[A-Za-z0-9_-]{0,200}[a-z])"
-    r"(?=[A-Za-z0-9_-]{0,200}[A-Z])[A-Za-z0-9_-]{40}"
+    r"|(?<![A-Za-z0-9])sk-(?:proj|admin)-(?=[A-Za-z0-9_-]{0,200}[0-9])"
+    r"(?=[A-Za-z0-9_-]{0,200}[a-z])(?=[A-Za-z0-9_-]{0,200}[A-Z])[A-Za-z0-9_-]{40}"
     r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16}"
     r"|AIza[A-Za-z0-9_-]{35}"
     r"|ASIA[0-9A-Z]{16}"
@@ -119,7 +119,16 @@ _TOKEN_MARKS: Final = (
 # Two letters before the colon: one is a drive. One slash: a path may have been cleaned before.
 _URL_START: Final = re.compile(r"(?<=[A-Za-z0-9+.-]{2})(:/{1,2})")
 _PLAIN_AUTHORITY: Final = re.compile(r"[^:]*(?::[0-9]*)?")
-_NETWORK_URL: Final = re.compile(r"\s*(?:https?|ssh|git|ftps?)://", re.IGNORECASE)
+_NETWORK_SCHEMES: Final = "(?:https?|ssh|git|ftps?|wss?)"
+_WHOLE_URL: Final = re.compile(rf"\s*{_NETWORK_SCHEMES}:/{{1,2}}", re.IGNORECASE)
+# Of a scheme made of several the end is enough: git+https, svn+ssh, sftp.
+_NETWORK_SCHEME: Final = re.compile(rf"{_NETWORK_SCHEMES}\Z", re.IGNORECASE)
+_FILE_SCHEME: Final = re.compile(r"(?<![A-Za-z0-9+.-])file\Z", re.IGNORECASE)
+#: Characters before a colon that are looked at for the scheme.
+_SCHEME_LENGTH: Final = 6
+_QUERY: Final = re.compile(r"[?#]")
+#: Without one of these nothing of a URL goes.
+_SEPARATOR: Final = re.compile(r"[@?#]")
 _HIDDEN: Final = "***"
 
 
@@ -300,16 +309,18 @@ def may_hold_credential(raw: str) -> bool:
 def hide_credentials(text: str) -> str:
     """Return `text` without what looks like a credential: for paths, labels and other plain text.
 
-    The user information of URLs goes, of a web address also query and fragment, and whatever
-    has the shape of an access token becomes ``***``. Where a URL may hold a password all the same,
-    nothing but ``***`` is left. Ordinary text comes back as it is. Time is linear in the length.
+    Of URLs the user information, the query and the fragment go, wherever in the text they begin (a
+    query of a ``file:`` URL is part of a name and stays), and whatever has the shape of an access
+    token becomes ``***``. Where a URL may hold a password all the same, ``***`` is left of it.
+    Ordinary text comes back as it is. Time is linear in the length.
     """
     if ":/" in text:
-        text = "".join(_without_users(text))
-        if _NETWORK_URL.match(text):
-            text = re.split(r"[?#]", text, maxsplit=1)[0]
-            authority, _, path = text.partition("://")[2].partition("/")
-            if "@" in path and "." not in authority:
+        is_url = _WHOLE_URL.match(text) is not None
+        text = "".join(_without_secrets(text, is_url))
+        start = _WHOLE_URL.match(text) if is_url else None
+        if start is not None:
+            text = _QUERY.split(text, maxsplit=1)[0]
+            if _may_hold_password(text[start.end() :]):
                 return _HIDDEN
     for mark in _TOKEN_MARKS:
         if mark in text:
@@ -317,20 +328,61 @@ def hide_credentials(text: str) -> str:
     return text
 
 
-def _without_users(text: str) -> Iterator[str]:
-    """Yield the pieces of `text` that are left when its URLs lose what stands before their host."""
+def _without_secrets(text: str, is_url: bool) -> Iterator[str]:
+    """Yield the pieces of `text` that are left when its URLs lose users, queries and fragments.
+
+    A URL ends at white space; in a text that is one, what follows a query goes with it.
+    """
     head, *pieces = _URL_START.split(text)
     yield head
+    before, is_hiding = head, False
     for mark, piece in zip(pieces[::2], pieces[1::2], strict=True):
+        if not is_hiding and not _SEPARATOR.search(piece):
+            yield mark + piece
+            before = piece
+            continue
         word = piece.split(maxsplit=1)[0] if piece[:1].strip() else ""
-        authority = word.partition("/")[0]
-        if "@" in authority:
-            cut = authority.rindex("@") + 1
-        elif "@" in word and not _PLAIN_AUTHORITY.fullmatch(authority):
-            cut = word.rindex("@") + 1  # a password with a slash in it
-        else:
-            cut = 0
-        yield mark + piece[cut:]
+        rest = piece[len(word) :]
+        if not is_hiding:
+            bare = shown = _without_user(word)
+            # Of a text that is a URL the caller looks at the whole.
+            if not (is_url and before is head):
+                shown = _without_query(bare, before[-_SCHEME_LENGTH:], mark)
+            yield mark + shown
+            is_hiding = shown != bare or bare == _HIDDEN
+        if is_hiding and (is_url or not rest):
+            continue
+        is_hiding = False
+        yield rest
+        before = piece
+
+
+def _without_user(word: str) -> str:
+    """What follows a URL's slashes without user information; ``***`` where that is in doubt."""
+    at = word.partition("/")[0].rfind("@")
+    if "@" in word[at + 1 :] and not _PLAIN_AUTHORITY.fullmatch(word[at + 1 :].partition("/")[0]):
+        at = word.rindex("@")  # a password with a slash in it
+    # It may be the query that holds the "@", and then what follows is no host.
+    return _HIDDEN if at > 0 and _QUERY.search(word, 0, at) else word[at + 1 :]
+
+
+def _without_query(bare: str, scheme: str, mark: str) -> str:
+    """A URL's text without query and fragment; ``***`` where a password may be left in it.
+
+    `scheme` is the end of what stands before `mark`. After a single slash only the schemes of
+    networks are known for one.
+    """
+    is_network = _NETWORK_SCHEME.search(scheme) is not None
+    if not is_network and (mark == ":/" or _FILE_SCHEME.search(scheme)):
+        return bare
+    shown = _QUERY.split(bare, maxsplit=1)[0]
+    return _HIDDEN if is_network and _may_hold_password(shown) else shown
+
+
+def _may_hold_password(bare: str) -> bool:
+    """Whether the host of a URL may be part of a password that has a slash in it."""
+    authority, _, path = bare.partition("/")
+    return "@" in path and "." not in authority
 
 
 def _as_text(raw: str | bytes) -> str:

@@ -232,7 +232,9 @@ _hiding = threading.Lock()
 def _own_server_only(settings: Settings) -> Iterator[None]:
     """Keep libpq's variables from leading elsewhere while the embedded server is connected to.
 
-    For a URL that the user gave they keep their meaning.
+    For a URL that the user gave they keep their meaning, and nothing waits. They stay hidden until
+    the connection stands: libpq reads some (``PGTZ``, ``PGDATESTYLE``, ``PGGEQO``) only when it has
+    reached the server.
     """
     if settings.database_url:
         yield

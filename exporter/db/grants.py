@@ -54,11 +54,13 @@ _CONTENT_FREE = (READ, IMPORT, IMPORT)
 #: The arbiter of an insert that may meet a copy must be readable, and sizes are added up where
 #: there is an object store; the bytes themselves need not be.
 _KEEP_ORIGINAL = _on(
-    select="plan_id generation kind member_path sha256 byte_length ref",
+    select="original_id plan_id generation kind member_path sha256 byte_length ref",
     insert="plan_id generation kind member_path sha256 byte_length body ref",
 )
 _KEEP_BLOB = _on(
-    select="sha256 byte_length", insert="sha256 encoding byte_length body", update="created_at"
+    select="sha256 byte_length original_id",
+    insert="sha256 encoding byte_length body original_id first_byte frame_end",
+    update="created_at",
 )
 _KEPT: Rights = {
     "SELECT": None,

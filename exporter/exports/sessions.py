@@ -12,7 +12,7 @@ change it was made at, and only what changed since is compared.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -88,11 +88,13 @@ class PageRow(NamedTuple):
     project: str
 
 
-class Archive(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Archive:
     """The archive's identity and where it stands."""
 
     database_id: str
-    cursor_secret: bytes
+    #: Signs cursors: whoever has it can make them.
+    cursor_secret: bytes = field(repr=False)
     revision: int
     revision_token: str
 

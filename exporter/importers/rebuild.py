@@ -12,10 +12,12 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
+from exporter.db import queries
 from exporter.importers import load
 from exporter.importers.places import Places, refresh_places
 from exporter.progress import Progress
 
+QUERIES = queries.load(__file__)
 _BATCH: Final = 5_000
 
 
@@ -47,9 +49,31 @@ def rebuild(conn: psycopg.Connection[Any], progress: Progress) -> dict[str, int]
             lines += load.render(conn, keys)
             load.note_usage(conn, bounds)
         progress.advance(min(_BATCH, last - low + 1))
+    wrong = {"places": places, "roll_ups": roll_ups, "copies": copies, "lines": lines}
+    return {**wrong, **_fold_usage(conn)}
+
+
+def _fold_usage(conn: psycopg.Connection[Any]) -> dict[str, int]:
+    """Sum up all usage for the reports again; returns how much of each kind had been wrong.
+
+    The sums are replaced whole, so what they were is kept for the comparison, a number each.
+    """
+    kinds = ("report_sums", "repeated_rows")
+    names = {
+        kind: {"kept": sql.Identifier(f"kept_{kind}"), "digests": QUERIES[kind]} for kind in kinds
+    }
+    wrong = {}
     with conn.transaction():
+        # What an import adds meanwhile had not been wrong: it waits, as it would for the sums.
+        conn.execute("SELECT FROM archive FOR UPDATE")
+        for kind in kinds:
+            conn.execute(QUERIES["keep"].format(**names[kind]))
         load.fold_usage(conn)
-    return {"places": places, "roll_ups": roll_ups, "copies": copies, "lines": lines}
+        for kind in kinds:
+            row = conn.execute(QUERIES["count_changed"].format(**names[kind])).fetchone()
+            assert row is not None
+            wrong[kind] = int(row[0])
+    return wrong
 
 
 def _key_range(conn: psycopg.Connection[Any]) -> tuple[int, int]:

@@ -61,6 +61,8 @@ class Source:
     sha256: bytes | None = None
     #: The server's number of the stored value, where it has numbers.
     value_id: int | None = None
+    #: The row refers to a packed log already; which one is not for the job's role to read.
+    refers_to_log: bool = False
 
 
 @dataclass(slots=True)
@@ -77,7 +79,7 @@ class Kept:
 class Split:
     """A snapshot taken apart. `snapshot` None: the stored one stays.
 
-    Of `text` and `packed` (gzip) at most one is given, and none without a log.
+    Of `text` and `packed` at most one is given, and none without a log.
     """
 
     outcome: Outcome
@@ -86,7 +88,7 @@ class Split:
     overview: str | None
     snapshot: bytes | None = field(repr=False, default=None)
     text: bytearray | None = field(repr=False, default=None)
-    packed: bytes | None = field(repr=False, default=None)
+    packed: logs.Packed | None = None
     log_bytes: int | None = None
     encoding: str | None = None
     #: An overview worked out from the log, for a plan that has none of its own.
@@ -177,17 +179,27 @@ def _salvaged(data: bytes) -> list[Kept]:
     return kept
 
 
-def _gzip(archive: runzip.Archive, facts: runzip.LogFacts) -> bytes:
-    """The log as one gzip file: its packed bytes as they are, where gzip knows their method."""
+def _gzip(archive: runzip.Archive, facts: runzip.LogFacts) -> logs.Packed:
+    """The log as one gzip file: its packed bytes as they are, where gzip knows their method.
+
+    DEFLATE bytes are not copied, since the snapshot they stand in is kept.
+    """
     framed = runzip.gzip_frame(archive, facts)
+    first_byte = runzip.deflated_at(archive)
+    if framed is not None and first_byte is not None:
+        digest = hashlib.sha256()
+        for piece in framed:
+            digest.update(piece)
+        size, end = sum(map(len, framed)), bytes(framed[-1])
+        return logs.Packed(digest.digest(), size, None, first_byte, end)
     if framed is not None:
-        return b"".join(framed)
+        return logs.Packed.of(b"".join(framed))
     assert archive.log is not None
     packer = zlib.compressobj(6, zlib.DEFLATED, 31)
     packed = bytearray()
     for chunk in runzip.read_member(archive, archive.log):
         packed += packer.compress(chunk)
-    return bytes(packed + packer.flush())
+    return logs.Packed.of(bytes(packed + packer.flush()))
 
 
 def _originals(
@@ -353,12 +365,17 @@ class SnapshotSplit:
             return Outcome.SKIPPED_NO_SOURCE, None, Source(0)
         data = row[4]
         digest = hashlib.sha256(data).digest() if data is not None else None
-        return (Outcome.SKIPPED_BUSY if row[2] else None), data, Source(row[3], digest, row[5])
+        source = Source(row[3], digest, row[5], row[6])
+        return (Outcome.SKIPPED_BUSY if row[2] else None), data, source
 
     def _split(self, data: bytes | None, source: Source, largest: int) -> Split:
         if data is None:
             raise Refusal(runzip.Reason.ZIP_BOMB, {"bytes": source.size})
-        return split(data, self.log_storage, largest, self.derives_overview)
+        found = split(data, self.log_storage, largest, self.derives_overview)
+        # What a row no longer refers to is collected, and a second reference has no place there.
+        if found.packed and source.refers_to_log:
+            raise Refusal(runzip.Reason.LOG_STANDS, {"bytes": found.packed.size})
+        return found
 
     def _skip(self, conn: Connection, lease: Lease, unit: Item, outcome: Outcome) -> Tally:
         with conn.transaction():
@@ -404,6 +421,8 @@ class SnapshotSplit:
             if new is not None and not any(kept.kind == "snapshot" for kept in found.originals):
                 conn.execute(table.fill(QUERIES["keep_snapshot"]), parameters)
             _keep(conn, unit, found)
+            if found.packed is not None:
+                _keep_packed(conn, table, parameters, found.packed)
             if new is not None and found.log_bytes is not None:
                 conn.execute(table.fill(QUERIES["keep_text"]), parameters)
             _update(conn, table, parameters, found, size)
@@ -421,10 +440,9 @@ def _put_outside(
     conn: Connection, objects: Objects, found: Split, data: bytes | None, largest: int
 ) -> None:
     """Put what does not stay in the database into the object store, before the transaction."""
-    if found.packed is not None:
-        found.ref = logs.put(
-            conn, objects, found.packed, encoding="gzip", plain_bytes=found.log_bytes
-        )
+    if found.packed is not None and data is not None:
+        packed = found.packed.within(data)
+        found.ref = logs.put(conn, objects, packed, encoding="gzip", plain_bytes=found.log_bytes)
         found.packed = None
     if found.snapshot is not None and data is not None and len(data) > largest:
         found.originals.append(Kept("snapshot", "", data))
@@ -444,10 +462,21 @@ def _keep(conn: Connection, unit: Item, found: Split) -> None:
             conn, unit.item, unit.generation, kept.kind, kept.path, kept.body, kept.ref
         )
     if found.packed is not None:
-        logs.keep_blob(conn, found.packed)
         found.ref = logs.reference(found.packed, found.log_bytes)
     elif found.ref is not None:
         logs.hold(conn, found.ref)
+
+
+def _keep_packed(
+    conn: Connection, table: PlanTable, parameters: Mapping[str, Any], packed: logs.Packed
+) -> None:  # fmt: skip
+    """Store a packed log in our table; one that the kept snapshot holds, as a part of that."""
+    if packed.body is not None:
+        logs.keep_packed(conn, packed)
+        return
+    source = {**parameters, "plan": parameters["item"]}
+    if not logs.keep_part(conn, table, packed, source):
+        raise _Changed
 
 
 def _update(
@@ -471,39 +500,3 @@ def _update(
     wanted = (size, None if found.text is None else len(found.text))
     if row is None or tuple(row) != wanted:
         raise ExporterError("the server stored another length than was sent")
-
-
-# --- Roll-back ------------------------------------------------------------------------------
-
-
-def restore(conn: Connection, plan: Any, objects: Objects | None = None) -> int:
-    """Put the snapshot back that the split of a plan replaced; returns its size in bytes.
-
-    The log columns are cleared when the split took the log out of that snapshot, and only then.
-    The plan stays out of later runs until its reason RESTORED is retried. Raises ExporterError
-    when nothing was kept, when it is in an object store that does not give it back, or when the
-    plan was changed since: then the newer bytes win.
-    """
-    table = plans.find(conn)
-    row = conn.execute(table.fill(QUERIES["find_original"]), {"plan": plan}).fetchone()
-    # Over the network and so outside the transaction; what is kept never changes.
-    data = logs.original(conn, row[0], objects, plan) if row and row[3] and row[4] else None
-    with conn.transaction():
-        found = conn.execute(table.fill(QUERIES["find_original"]), {"plan": plan}).fetchone()
-        if found is None:
-            raise ExporterError(
-                f"no split of plan {plan} is on the ledger",
-                hint="see 'exporter jobs status'; the plan is as it always was",
-            )
-        original, size, generation, is_untouched, is_outside, has_log = found
-        is_same = row is not None and row[0] == original and (data is None) != is_outside
-        if not is_untouched or not is_same:
-            raise ExporterError(
-                f"plan {plan} was changed after its split",
-                hint="reset it first if the kept snapshot is really the one to have",
-            )
-        values = {"plan": plan, "original": original, "data": data, "has_log": has_log}
-        conn.execute(table.fill(QUERIES["restore"]), values)
-        marked = {"plan": plan, "generation": generation, "source_bytes": size}
-        conn.execute(QUERIES["mark_restored"], marked)
-    return int(size)

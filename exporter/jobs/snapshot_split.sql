@@ -57,7 +57,7 @@ SELECT coalesce(p.run_artifact_layout_version >= 2, false), p.run_generation,
               OR p.run_generation <> %(generation)s
               OR octet_length(p.run_zip_snapshot) > %(most)s
          THEN NULL ELSE p.run_zip_snapshot END,
-    {value_id}
+    {value_id}, coalesce(p.run_track_activity_encoding = 'external', false)
 FROM {plans} AS p WHERE p.id = %(item)s::uuid
 
 -- The server's own number for a large stored value: another value has another number. It spares
@@ -135,36 +135,3 @@ RETURNING octet_length(p.run_zip_snapshot), octet_length(p.run_track_activity_js
 
 -- name: packed
 run_track_activity_ref = %(ref)s,
-
--- Back to what it was before the split; the bytes come along when they are not in the database.
--- name: restore
-UPDATE {plans} AS p SET run_zip_snapshot = coalesce(o.body, %(data)s),
-    run_track_activity_jsonl = CASE WHEN %(has_log)s THEN NULL ELSE p.run_track_activity_jsonl END,
-    run_track_activity_bytes = CASE WHEN %(has_log)s THEN NULL ELSE p.run_track_activity_bytes END,
-    run_track_activity_encoding =
-        CASE WHEN %(has_log)s THEN NULL ELSE p.run_track_activity_encoding END,
-    run_track_activity_ref = CASE WHEN %(has_log)s THEN NULL ELSE p.run_track_activity_ref END,
-    run_activity_overview_json = NULL, run_artifact_layout_version = NULL
-FROM artifact_originals AS o
-WHERE p.id = %(plan)s AND o.original_id = %(original)s AND o.plan_id = p.id
-RETURNING octet_length(p.run_zip_snapshot)
-
--- The snapshot that the last split of a plan kept, and whether the plan is as that split left it.
--- name: find_original
-SELECT o.original_id, o.byte_length, i.generation,
-    p.run_generation = i.generation AND p.run_artifact_layout_version >= 2
-      AND octet_length(p.run_zip_snapshot) = i.result_bytes
-      AND sha256(p.run_zip_snapshot) = i.result_sha256,
-    o.body IS NULL, i.facts ? 'log_bytes'
-FROM job_items AS i
-JOIN artifact_originals AS o ON o.plan_id = i.item::uuid AND o.generation = i.generation
-    AND o.kind = 'snapshot' AND o.sha256 = i.source_sha256
-JOIN {plans} AS p ON p.id = i.item::uuid
-WHERE i.job = 'snapshots' AND i.item = %(plan)s::text AND i.status = 'done'
-ORDER BY i.generation DESC LIMIT 1
-
--- Kept out of later runs until somebody asks for it.
--- name: mark_restored
-UPDATE job_items SET status = 'quarantined', outcome = 'QUARANTINED', reason = 'RESTORED',
-    source_bytes = %(source_bytes)s, changed_at = clock_timestamp()
-WHERE job = 'snapshots' AND item = %(plan)s::text AND generation = %(generation)s

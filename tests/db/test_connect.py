@@ -198,6 +198,33 @@ def test_libpqs_variables_are_hidden_from_the_embedded_server_alone(
         assert os.environ["PGSERVICE"] == "x"
 
 
+@pytest.mark.parametrize("name", ["PGTZ", "PGSERVICE", "PGSSLMODE", "PGOPTIONS"])
+def test_variables_that_would_fail_do_not_reach_the_embedded_server(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """PGTZ is read last, when the server has answered already."""
+    monkeypatch.setattr(connect, "database_url", lambda _: database_url)
+    monkeypatch.setenv(name, "no/such-thing")
+    with connect.session(Settings()) as conn:
+        assert value(conn, "SHOW TimeZone") == "UTC"
+    with pytest.raises(errors.ExporterError):
+        connect.connect(settings_for(database_url))
+
+
+def test_a_connection_by_url_does_not_wait_for_another_connection(database_url: str) -> None:
+    opened = threading.Event()
+
+    def open_one() -> None:
+        connect.connect(settings_for(database_url)).close()
+        opened.set()
+
+    with connect._hiding:
+        thread = threading.Thread(target=open_one, daemon=True)
+        thread.start()
+        assert opened.wait(20)
+    thread.join()
+
+
 @pytest.fixture(scope="module")
 def password_url() -> Iterator[str]:
     programs = cluster.debian_programs()

@@ -327,6 +327,23 @@ def test_a29_legacy_and_busy_plans_keep_their_logs_and_are_counted(plans: Plans)
     assert all(plans.row(plan)["run_track_activity_jsonl"] for plan in found)
 
 
+def test_a_purged_log_comes_back_only_with_a_plan_that_is_restored_by_its_id(
+    plans: Plans, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = logged(plans, 11)
+    url = ("--database-url", plans.settings.database_url or "")
+    with plans.opened() as conn:
+        assert purge.purge(conn, 10).purged == 1
+    purged = plans.row(found[0])
+    assert run(["jobs", "restore", "--all", *url]) == 3
+    assert plans.row(found[0]) == purged
+    assert plans.row(found[1])["run_zip_snapshot"] == snapshot()
+    assert "was purged" in capsys.readouterr().err
+    assert run(["jobs", "restore", str(found[0]), *url]) == 0
+    assert "back inside its snapshot" in capsys.readouterr().err
+    assert plans.row(found[0])["run_zip_snapshot"] == snapshot()
+
+
 def test_a29_the_command_takes_the_listed_numbers_only(plans: Plans) -> None:
     url = plans.settings.database_url or ""
     assert run(["artifacts", "purge", "--keep", "11", "--database-url", url]) == 2

@@ -15,7 +15,8 @@ import pytest
 from exporter.artifacts import store
 from exporter.core import runzip
 from exporter.errors import ExporterError
-from exporter.jobs.snapshot_split import SnapshotSplit, restore
+from exporter.jobs.restore import restore
+from exporter.jobs.snapshot_split import SnapshotSplit
 from tests.core.test_runzip_builders import (
     CLEAN,
     LOG_DATA,
@@ -60,6 +61,36 @@ def test_a_legacy_plan_loses_the_log_on_the_way_a11(plans: Plans) -> None:
 
 def test_a_legacy_plan_without_a_log_is_unchanged_a12(plans: Plans) -> None:
     assert download(plans, plans.add(build(*CLEAN))) == build(*CLEAN)
+
+
+def exchanged_for(plans: Plans, *parts: Part) -> tuple[UUID, bytes]:
+    """A split plan over whose snapshot somebody wrote another of the very same length."""
+    plan = plans.add(snapshot(Part(b"large", bytes(9_000), method=0)))
+    plans.run()
+    size = len(plans.row(plan)["run_zip_snapshot"])
+    room = size - len(build(*parts, Part(b"pad", method=0)))
+    other = build(*parts, Part(b"pad", bytes(room), method=0))
+    assert len(other) == size
+    plans.set(plan, "run_zip_snapshot", other)
+    return plan, other
+
+
+def test_a_log_in_a_snapshot_of_the_same_length_as_the_split_one_is_not_handed_out(
+    plans: Plans,
+) -> None:
+    plan, _ = exchanged_for(plans, Part(LOG_NAME, LOG_DATA), *CLEAN)
+    found = download(plans, plan)
+    assert [one.entry.name for one in runzip.inspect(found).members] == [
+        *(part.name for part in CLEAN), b"pad",
+    ]  # fmt: skip
+    assert LOG_NAME not in found
+
+
+def test_a_clean_snapshot_of_the_same_length_as_the_split_one_is_handed_out_as_stored(
+    plans: Plans,
+) -> None:
+    plan, other = exchanged_for(plans, *CLEAN)
+    assert download(plans, plan) == other
 
 
 def test_nothing_is_told_of_what_is_absent(plans: Plans) -> None:

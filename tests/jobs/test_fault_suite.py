@@ -31,6 +31,7 @@ from exporter.errors import ExporterError, LeaseHeld
 from exporter.jobs import ledger, runner, snapshot_split
 from exporter.jobs.job import Tally
 from exporter.jobs.remote_scrub import RemoteScrub
+from exporter.jobs.restore import restore
 from exporter.jobs.runner import Options, Stop, Worker
 from exporter.jobs.snapshot_split import SnapshotSplit
 from tests import postgres
@@ -944,7 +945,7 @@ def test_a_search_for_work_leaves_alone_what_another_run_is_finishing(
     search[0].join()
     assert plans.item(plan)[:2] == ("done", "MIGRATED")
     with plans.opened() as conn:
-        assert snapshot_split.restore(conn, plan) == len(data)
+        assert restore(conn, plan).size == len(data)
 
 
 def test_a_server_that_is_away_at_the_end_is_waited_for(

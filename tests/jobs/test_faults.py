@@ -438,7 +438,7 @@ def test_a_defect_stops_one_row_and_shows_nothing_of_it(
 def test_what_nobody_may_do_stops_the_run(plans: Plans) -> None:
     mixed(plans, 3)
     with plans.opened() as conn:
-        conn.execute("DROP TABLE artifact_originals")
+        conn.execute("DROP TABLE artifact_originals CASCADE")
     with pytest.raises(psycopg.errors.UndefinedTable):
         plans.run()
     with plans.opened() as conn:

@@ -248,6 +248,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Answer]]:
         (400, "it answers with status 400", False),
         (429, "it answers with status 429", True),
         (500, "it answers with status 500", True),
+        (501, "it answers with status 501", True),
         (503, "it answers with status 503", True),
         (507, "there is no room left", True),
     ],

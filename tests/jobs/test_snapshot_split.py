@@ -10,13 +10,15 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
-from exporter.artifacts import store
+from exporter.artifacts import logs, store
 from exporter.core import runzip
 from exporter.errors import ExporterError
 from exporter.jobs import ledger, snapshot_split
-from exporter.jobs.snapshot_split import SnapshotSplit, Split, restore, split
+from exporter.jobs.restore import restore
+from exporter.jobs.snapshot_split import SnapshotSplit, Split, split
 from tests.core.test_runzip_builders import (
     CLEAN,
     LOG_DATA,
@@ -72,7 +74,7 @@ def test_a_snapshot_without_a_log_keeps_its_bytes(plans: Plans) -> None:
     assert plans.originals(plan) == []
 
 
-def test_compact_storage_keeps_the_packed_bytes_in_a_table_of_ours(plans: Plans) -> None:
+def test_compact_storage_refers_to_the_packed_bytes_in_the_kept_snapshot(plans: Plans) -> None:
     one, other = plans.add(snapshot()), plans.add(snapshot(Part(b"b", b"b")))
     plans.run(SnapshotSplit("compact"))
     row = plans.row(one)
@@ -81,15 +83,29 @@ def test_compact_storage_keeps_the_packed_bytes_in_a_table_of_ours(plans: Plans)
     )  # fmt: skip
     assert row["run_track_activity_bytes"] == len(LOG_DATA)
     with plans.opened() as conn:
-        blobs = conn.execute("SELECT sha256, body FROM artifact_blobs").fetchall()
+        blobs = conn.execute("SELECT sha256, body, original_id FROM artifact_blobs").fetchall()
         assert len(blobs) == 1, "equal logs are stored once"
-        digest, body = blobs[0]
+        digest, own, original = blobs[0]
+        assert own is None, "and not beside the snapshot that holds them"
+        kept = conn.execute(
+            "SELECT kind FROM artifact_originals WHERE original_id = %s", [original]
+        )
+        assert kept.fetchone() == ("snapshot",)
+        body = logs.packed_bytes(conn, digest)
+        assert body is not None
         assert hashlib.sha256(body).digest() == digest
         assert gzip.decompress(body) == LOG_DATA
         assert pack(LOG_DATA, 8) in body
         for plan in (one, other):
             assert b"".join(store.read_log(conn, plan, "test")) == LOG_DATA
             assert plans.row(plan)["run_track_activity_ref"]["key"] == digest.hex()
+
+
+def test_an_original_that_holds_a_log_cannot_be_removed_by_mistake(plans: Plans) -> None:
+    plans.add(snapshot())
+    plans.run(SnapshotSplit("compact"))
+    with plans.opened() as conn, pytest.raises(psycopg.errors.ForeignKeyViolation):
+        conn.execute("DELETE FROM artifact_originals")
 
 
 @pytest.mark.parametrize("method", [0, 8, 12, 14])
@@ -277,7 +293,7 @@ def test_a_restored_plan_is_as_before_and_stays_so_a58(plans: Plans) -> None:
     before = plans.row(plan)
     plans.run()
     with plans.opened() as conn:
-        assert restore(conn, plan) == len(data)
+        assert restore(conn, plan).size == len(data)
     assert plans.row(plan) == before
     assert plans.run().tally.rows == 0
     with plans.opened() as conn:
@@ -416,6 +432,25 @@ def test_a_reference_stays_beside_a_text_that_is_split_later(plans: Plans) -> No
     with plans.opened() as conn:
         assert b"".join(store.read_log(conn, plan, "test")) == LOG_DATA
         assert store.verify(conn) == (1, [])
+
+
+@pytest.mark.parametrize("is_dry", [False, True])
+def test_a_packed_log_does_not_take_the_place_of_another(plans: Plans, is_dry: bool) -> None:
+    """Nothing would refer to the first one any more, and it would be collected."""
+    plan = plans.add(build(*log_part(b"first\n")))
+    plans.run(SnapshotSplit("compact"))
+    plans.set(plan, "run_zip_snapshot", snapshot())
+    plans.set(plan, "run_artifact_layout_version", None)
+    before = plans.row(plan)
+    summary = plans.run(SnapshotSplit("compact"), is_dry_run=is_dry)
+    assert dict(summary.tally.outcomes) == {"QUARANTINED": 1}
+    assert plans.row(plan) == before
+    if not is_dry:
+        assert plans.item(plan)[2] == "LOG_STANDS"
+        with plans.opened() as conn:
+            ledger.requeue(conn, "LOG_STANDS")
+        plans.run(SnapshotSplit("text"))
+        assert plans.row(plan)["run_track_activity_jsonl"].encode() == LOG_DATA
 
 
 def test_a_restored_plan_keeps_a_log_that_was_not_in_its_snapshot(plans: Plans) -> None:

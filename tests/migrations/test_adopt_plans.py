@@ -19,7 +19,8 @@ from exporter.artifacts import store
 from exporter.core import runzip
 from exporter.db import connect, migrate
 from exporter.jobs import runner
-from exporter.jobs.snapshot_split import SnapshotSplit, restore
+from exporter.jobs.restore import restore
+from exporter.jobs.snapshot_split import SnapshotSplit
 from exporter.paths import known_revisions
 from exporter.settings import Settings
 from tests.core.test_runzip_builders import CLEAN, Part, build, snapshot

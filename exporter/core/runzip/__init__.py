@@ -25,7 +25,15 @@ from exporter.core.runzip.codes import (
     Refusal,
 )
 from exporter.core.runzip.layout import Archive, Buffer, Member, Role, inspect
-from exporter.core.runzip.log import LogFacts, LogReader, Original, gzip_frame, originals
+from exporter.core.runzip.log import (
+    GZIP_HEADER,
+    LogFacts,
+    LogReader,
+    Original,
+    deflated_at,
+    gzip_frame,
+    originals,
+)
 from exporter.core.runzip.logtext import LogText
 from exporter.core.runzip.members import MemberReport, Tick, check_members, read_member
 from exporter.core.runzip.names import LogRank, log_rank
@@ -43,6 +51,7 @@ from exporter.core.runzip.verdict import (
 )
 
 __all__ = [
+    "GZIP_HEADER",
     "LIMITS",
     "Archive",
     "Buffer",
@@ -68,6 +77,7 @@ __all__ = [
     "check_members",
     "classify",
     "conclude",
+    "deflated_at",
     "gzip_frame",
     "inspect",
     "is_unchanged",

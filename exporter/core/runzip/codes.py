@@ -45,6 +45,8 @@ class Reason(StrEnum):
     LOG_TOO_LARGE = "LOG_TOO_LARGE"
     #: Given by the job, when PostgreSQL refuses what this module accepted.
     DB_REJECTED = "DB_REJECTED"
+    #: Given by the job, when a reference to another log would be lost.
+    LOG_STANDS = "LOG_STANDS"
 
     # One member cannot be read. The archive as a whole stays acceptable.
     MEMBER_CORRUPT = "MEMBER_CORRUPT"
@@ -74,6 +76,7 @@ _SENTENCES = {
     Reason.LOG_METHOD: "the log is compressed by an unsupported method",
     Reason.LOG_TOO_LARGE: "the log is larger than the limit for one member",
     Reason.DB_REJECTED: "the database rejected the row",
+    Reason.LOG_STANDS: "the row refers to another log already",
     Reason.MEMBER_CORRUPT: "the member's stream is broken or its checksum is wrong",
     Reason.MEMBER_ENCRYPTED: "the member is encrypted",
     Reason.MEMBER_METHOD: "the member is compressed by an unsupported method",

@@ -11,10 +11,18 @@ from exporter.core.runzip.layout import DEFLATED, STORED, Archive, Buffer, Membe
 from exporter.core.runzip.logtext import LogText
 from exporter.core.runzip.members import MemberReport, Tick, read_member
 
-__all__ = ["LogFacts", "LogReader", "Original", "gzip_frame", "originals"]
+__all__ = [
+    "GZIP_HEADER",
+    "LogFacts",
+    "LogReader",
+    "Original",
+    "deflated_at",
+    "gzip_frame",
+    "originals",
+]
 
 #: DEFLATE, no name, no time, unknown system: equal logs give equal frames.
-_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _LARGEST_STORED_BLOCK = 0xFFFF
 
 
@@ -102,7 +110,16 @@ def gzip_frame(archive: Archive, facts: LogFacts) -> list[Buffer] | None:
     else:
         return None
     trailer = struct.pack("<II", facts.crc, facts.plain_bytes & 0xFFFFFFFF)
-    return [_GZIP_HEADER, *body, trailer]
+    return [GZIP_HEADER, *body, trailer]
+
+
+def deflated_at(archive: Archive) -> int | None:
+    """Where in the archive the log's DEFLATE bytes begin; None for another method."""
+    if archive.log is None:
+        raise ValueError("the archive has no log")
+    entry = archive.log.entry
+    is_deflated = entry.central.method == DEFLATED and entry.packed_size
+    return entry.data_at if is_deflated else None
 
 
 def originals(

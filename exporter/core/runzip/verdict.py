@@ -15,6 +15,8 @@ from exporter.core.runzip.rewrite import is_unchanged, sanitised
 
 __all__ = ["Verdict", "classify", "conclude", "sanitise", "verify", "verify_rewritten"]
 
+_PIECE = 256 * 1024
+
 #: Notes under which the archive's own bytes may go on being served.
 _HARMLESS = frozenset({NoteKind.EMPTY, NoteKind.DUPLICATE_NAME})
 
@@ -132,8 +134,16 @@ def verify_rewritten(data: Buffer, source: Archive, *, tick: Tick | None = None)
 def _same_data(source: Sequence[Member], written: Sequence[Member]) -> bool:
     """Whether two lists of members hold the same packed bytes to be read in the same way."""
     return len(source) == len(written) and all(
-        _reading(one) == _reading(other) and bytes(one.entry.packed) == bytes(other.entry.packed)
+        _reading(one) == _reading(other) and _is_equal(one.entry.packed, other.entry.packed)
         for one, other in zip(source, written, strict=True)
+    )
+
+
+def _is_equal(one: memoryview, other: memoryview) -> bool:
+    # Views compare item by item; bytes do it at once, but not two copies of a large member.
+    return len(one) == len(other) and all(
+        bytes(one[at : at + _PIECE]) == bytes(other[at : at + _PIECE])
+        for at in range(0, len(one), _PIECE)
     )
 
 
