@@ -39,6 +39,9 @@ QUERIES = queries.load(__file__)
 INLINE_MAX_BYTES: Final = 32 * 1024 * 1024
 #: With an object store: so much of logs and originals is in the database at most, about.
 INLINE_TOTAL_MAX_BYTES: Final = 20 * 1024**3
+#: Characters of a member's path that are kept: an entry of an index holds no more. Bytes are never
+#: lost by it, since different ones have different hashes.
+PATH_CHARACTERS: Final = 600
 #: Seconds between two looks at how much that is.
 MEASURE_SECONDS: Final = 60.0
 
@@ -161,8 +164,9 @@ def keep_original(
         assert ref is not None
         digest, size = bytes.fromhex(ref["sha256"]), ref["bytes"]
     parameters = {
-        "plan": plan, "generation": generation, "kind": kind, "path": path, "sha256": digest,
-        "byte_length": size, "body": body, "ref": None if ref is None else Jsonb(ref),
+        "plan": plan, "generation": generation, "kind": kind, "path": path[:PATH_CHARACTERS],
+        "sha256": digest, "byte_length": size, "body": body,
+        "ref": None if ref is None else Jsonb(ref),
     }  # fmt: skip
     conn.execute(QUERIES["keep_original"], parameters)
 

@@ -40,9 +40,8 @@ LogStorage = Literal["text", "compact"]
 MEMBER_MAX_BYTES = 64 * 1024 * 1024
 ORIGINALS_BYTES = 128 * 1024 * 1024
 CPU_SECONDS = 120.0
-#: Bytes of members that are salvaged from one archive, and characters of their names.
+#: Bytes of members that are salvaged from one archive.
 SALVAGED_BYTES = 128 * 1024 * 1024
-SALVAGED_NAME = 600
 #: Plans put on the ledger at a time.
 ENQUEUE = 1000
 #: A row whose workers died so often is what killed them.
@@ -175,7 +174,7 @@ def _salvaged(data: bytes) -> list[Kept]:
     with suppress(Refusal):
         for found in runzip.salvage(data, limits, tick=_time_limit()):
             kind = "log" if found.is_log else "member"
-            kept.append(Kept(kind, found.path[:SALVAGED_NAME], found.body))
+            kept.append(Kept(kind, found.path, found.body))
     return kept
 
 

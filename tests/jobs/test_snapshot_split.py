@@ -453,6 +453,16 @@ def test_a_packed_log_does_not_take_the_place_of_another(plans: Plans, is_dry: b
         assert plans.row(plan)["run_track_activity_jsonl"].encode() == LOG_DATA
 
 
+def test_members_with_names_too_long_for_an_index_are_kept_all_the_same(plans: Plans) -> None:
+    long = "../" + "\u00e9" * 2000
+    parts = [Part((long + end).encode(), end.encode()) for end in ("one", "two")]
+    plan = plans.add(build(*SNAPSHOT, *parts))
+    plans.run()
+    assert plans.item(plan)[1] == "MIGRATED"
+    kept = [(path[:3], body) for kind, path, body in plans.originals(plan) if kind == "member"]
+    assert sorted(kept) == [("../", b"one"), ("../", b"two")]
+
+
 def test_a_restored_plan_keeps_a_log_that_was_not_in_its_snapshot(plans: Plans) -> None:
     data = build(*CLEAN, comment=b"x")
     plan = plans.add(data)
