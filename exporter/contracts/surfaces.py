@@ -14,8 +14,8 @@ from typing import Final, Generic, Literal, TypeVar, get_args
 
 from exporter import paths
 from exporter.core.calendar import UNITS
-from exporter.core.identity import KeySource, Resolution
 from exporter.core.pricing import CostSource
+from exporter.core.resolution import KeySource, Resolution
 from exporter.errors import BadInput
 
 W = TypeVar("W")

@@ -24,7 +24,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
@@ -155,8 +155,7 @@ class Rates:
 _NO_RATES = Rates()
 
 
-@dataclass(frozen=True, slots=True)
-class PriceRow:
+class PriceRow(NamedTuple):
     """One price in force."""
 
     #: A model name, matched by the rules of `ModelMatcher`; there are no wildcards.
@@ -167,8 +166,7 @@ class PriceRow:
     updated_at_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPrice:
+class StoredPrice(NamedTuple):
     """One row of the price table as read from the database, metadata rows included."""
 
     pattern: str
@@ -305,8 +303,7 @@ class MatchStep(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """The outcome for one model name, with what is needed to explain it."""
 
     model: str
@@ -526,8 +523,7 @@ class Recorded(NamedTuple):
     reported: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ModelPrice:
+class ModelPrice(NamedTuple):
     """The price of one reported model; the fields are in emission order."""
 
     #: The pattern as stored; None for an unpriced model, whose rates are then 0.
@@ -539,8 +535,7 @@ class ModelPrice:
     cost_source: CostSource
 
 
-@dataclass(frozen=True, slots=True)
-class Fallback:
+class Fallback(NamedTuple):
     """Which reported models were priced by the built-in snapshot."""
 
     used: bool
@@ -565,11 +560,13 @@ class PricingBlock:
 
     def asdict(self) -> dict[str, Any]:
         """Return plain dictionaries, lists and texts, keys in emission order."""
-        block = asdict(self)
+        block = {each.name: getattr(self, each.name) for each in fields(self)}
         block["cost_source"] = self.cost_source.value
-        block["fallback"]["models"] = list(self.fallback.models)
-        for name, price in self.models.items():
-            block["models"][name]["cost_source"] = price.cost_source.value
+        block["fallback"] = {"used": self.fallback.used, "models": list(self.fallback.models)}
+        block["models"] = {
+            name: {**price._asdict(), "cost_source": price.cost_source.value}
+            for name, price in self.models.items()
+        }
         return block
 
 

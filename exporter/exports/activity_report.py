@@ -22,9 +22,9 @@ import psycopg
 from psycopg import sql
 
 from exporter.core.calendar import Range
-from exporter.core.identity import ProjectResolution
 from exporter.core.numbers import EXACT, exact_sum
 from exporter.core.pricing import PriceTable, Rates
+from exporter.core.resolution import ProjectResolution
 from exporter.core.times import seconds_text
 from exporter.db import queries
 from exporter.db.prices import price_table
