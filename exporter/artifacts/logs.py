@@ -84,7 +84,7 @@ class Packed:
     size: int
     body: bytes | None = field(repr=False, default=None)
     first_byte: int = 0
-    frame_end: bytes = b""
+    frame_end: bytes = field(repr=False, default=b"")
 
     @classmethod
     def of(cls, body: bytes) -> Packed:
