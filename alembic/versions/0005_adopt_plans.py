@@ -195,7 +195,10 @@ BEGIN
         || ' run_track_activity_encoding = CASE WHEN i.facts ? ''members'''
         || '   AND NOT i.facts ? ''log_bytes'' THEN p.run_track_activity_encoding END,'
         || ' run_track_activity_ref = CASE WHEN i.facts ? ''members'''
-        || '   AND NOT i.facts ? ''log_bytes'' THEN p.run_track_activity_ref END,'
+        -- A reference to a packed log that stood there before the split is not of the split either.
+        || '   AND NOT i.facts ? ''log_bytes'' OR i.facts ? ''log_stood'''
+        || '   AND p.run_track_activity_encoding IS DISTINCT FROM ''external'''
+        || '   THEN p.run_track_activity_ref END,'
         || ' run_activity_overview_json = NULL, run_artifact_layout_version = NULL'
         || ' FROM job_items AS i JOIN artifact_originals AS o'
         || '   ON o.kind = ''snapshot'' AND o.sha256 = i.source_sha256'

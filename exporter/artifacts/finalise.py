@@ -40,7 +40,8 @@ MARK_NAME = ".exporter-finalize.json"
 #: Left out of snapshots at any depth, beside everything named like the log.
 _LEFT_OUT = frozenset({"log.txt", MARK_NAME})
 TRIES = 3
-_FIRST_DATE = (1980, 1, 1, 0, 0, 0)
+#: What a zip can say of time.
+_FIRST_DATE, _LAST_DATE = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ def finalise(
 ) -> Run:  # fmt: skip
     """Store what a run left in its folder, then remove the folder; returns what was found.
 
+    The folder stays when not all of it is stored: without a snapshot, its files are nowhere else.
     `generation` is that of the plan when the run began; None takes it as it is now. Raises
     ExporterError when the plan was reset meanwhile (nothing is stored) and when the database or
     the object store refuses three times (the plan is marked failed); the folder then stays.
@@ -89,6 +91,9 @@ def finalise(
                 _give_up(opener, plan, generation)
                 raise
             time.sleep(0.1 * 2**attempt)
+        except psycopg.errors.InsufficientPrivilege:
+            # Trying again does not help, and the plan did not fail: somebody else may store it.
+            raise
         except psycopg.Error as error:
             if attempt == TRIES:
                 _give_up(opener, plan, generation)
@@ -98,9 +103,19 @@ def finalise(
                     hint="the run's folder is still there; run the same command again",
                 ) from error
             time.sleep(0.1 * 2**attempt)
-    if not keep_folder and "LOG_READ_ERROR" not in run.notes:
-        shutil.rmtree(folder)
+    if not keep_folder and run.snapshot is not None and "LOG_READ_ERROR" not in run.notes:
+        _remove(plan, folder)
     return run
+
+
+def _remove(plan: UUID, folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise ExporterError(
+            f"plan {plan} was finalised, but {folder} could not be removed",
+            hint="everything of it is stored; remove it by hand",
+        ) from error
 
 
 # --- Reading --------------------------------------------------------------------------------
@@ -162,7 +177,7 @@ def _zip(folder: Path, run: Run) -> bytes:
                     run.notes.append("MULTI_LOG")
                 continue
             stamp = time.gmtime(path.stat().st_mtime)[:6]
-            info = zipfile.ZipInfo(text, max(stamp, _FIRST_DATE))
+            info = zipfile.ZipInfo(text, min(max(stamp, _FIRST_DATE), _LAST_DATE))
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o100644 << 16
             archive.writestr(info, path.read_bytes())
@@ -207,12 +222,16 @@ def _store(
         "overview": run.overview, **parts.columns,
     }  # fmt: skip
     with conn.transaction():
+        conn.execute(table.fill(QUERIES["lock"]), values)
+        conn.execute(table.fill(QUERIES["keep_replaced"]), values)
         row = conn.execute(table.fill(QUERIES["finalise"]), values).fetchone()
         if row is None:
             raise ExporterError(
                 f"STALE_RUN: plan {plan} was reset after this run began, and nothing was stored",
                 hint="remove the run's folder by hand",
             )
+        if run.snapshot is not None:
+            store.record_proven(conn, plan, generation, run.snapshot)
         for ref in parts.objects:
             logs.hold(conn, ref)
         for kind, path, body, ref_or_none in parts.originals:

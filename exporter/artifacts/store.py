@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +26,6 @@ from exporter.errors import ExporterError
 QUERIES = queries.load(__file__)
 
 Connection = psycopg.Connection[Any]
-
-_CHUNK = 1024 * 1024
 
 
 def unavailable(plan: UUID, why: str) -> ExporterError:
@@ -67,12 +64,24 @@ def download(conn: Connection, plan: UUID) -> Sequence[Buffer]:
 
 
 def _is_ours(data: bytes, digest: bytes | None) -> bool:
-    """Whether bytes are what the backfill stored; of a plan it did not split, nothing is known.
+    """Whether bytes are what was proven; of a plan that its owner split, nothing is known.
 
     The hash of the bytes at hand: a length may be the same by chance, and no number that the
     server gives a stored value is on the ledger.
     """
     return digest is None or hashlib.sha256(data).digest() == digest
+
+
+def record_proven(conn: Connection, plan: UUID, generation: int, data: bytes) -> None:
+    """Inside the transaction that stores a proven snapshot: note which bytes were proven.
+
+    A program that knows nothing of the split may put others in their place and leave the layout.
+    """
+    parameters = {
+        "plan": plan, "generation": generation, "bytes": len(data),
+        "sha256": hashlib.sha256(data).digest(),
+    }  # fmt: skip
+    conn.execute(QUERIES["record_proven"], parameters)
 
 
 def _is_clean(data: bytes) -> bool:
@@ -120,7 +129,7 @@ def stored_log(
         if size is None or not reference:
             return None
         if reference["store"] != "table":
-            return _gunzip(logs.read(reference, objects, f"the log of plan {plan}"))
+            return _gunzip(plan, logs.read(reference, objects, f"the log of plan {plan}"))
         return _unpacked(conn, plan, reference)
     with conn.cursor(binary=True) as cursor:
         row = cursor.execute(table.fill(QUERIES["log_text"]), {"plan": plan}).fetchone()
@@ -154,18 +163,18 @@ def _unpacked(conn: Connection, plan: UUID, reference: dict[str, Any]) -> Iterat
     packed = logs.packed_bytes(conn, digest)
     if packed is None:
         raise ExporterError(f"log_unavailable: the packed log of plan {plan} is not stored")
-    return _gunzip([packed])
+    return _gunzip(plan, [packed])
 
 
-def _gunzip(packed: Iterable[bytes]) -> Iterator[bytes]:
-    """Unpack in bounded chunks what comes in chunks; it was checked before."""
-    unpacker = zlib.decompressobj(31)
-    for chunk in packed:
-        data = chunk
-        while data and not unpacker.eof:
-            yield unpacker.decompress(data, _CHUNK)
-            data = unpacker.unconsumed_tail
-    yield unpacker.flush()
+def _gunzip(plan: UUID, packed: Iterable[bytes]) -> Iterator[bytes]:
+    """Unpack in bounded chunks what comes in chunks; that it is what was stored was checked."""
+    try:
+        yield from runzip.gunzip(packed)
+    except runzip.BrokenStream as error:
+        raise ExporterError(
+            f"log_unavailable: the packed log of plan {plan} cannot be unpacked",
+            hint="it is still in the kept snapshot, see 'exporter artifacts originals'",
+        ) from error
 
 
 # --- Overview -------------------------------------------------------------------------------

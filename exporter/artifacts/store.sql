@@ -57,6 +57,19 @@ UPDATE job_items SET outcome = 'CLEAN', source_bytes = %(bytes)s, source_sha256 
 WHERE job = 'snapshots' AND item = %(plan)s::text AND generation = %(generation)s
   AND status = 'done' AND result_sha256 = %(known)s
 
+-- A snapshot that was proven clean when it was stored, not by the backfill: source and result at
+-- once. A worker that has the plan in hand finds out by itself that it was changed.
+-- name: record_proven
+INSERT INTO job_items AS i (job, item, generation, status, outcome, source_bytes, source_sha256,
+    result_bytes, result_sha256, changed_at)
+VALUES ('snapshots', %(plan)s::text, %(generation)s, 'done', 'CLEAN', %(bytes)s, %(sha256)s,
+    %(bytes)s, %(sha256)s, clock_timestamp())
+ON CONFLICT (job, item, generation) DO UPDATE SET status = 'done', outcome = 'CLEAN',
+    reason = NULL, source_bytes = excluded.source_bytes, source_sha256 = excluded.source_sha256,
+    result_bytes = excluded.result_bytes, result_sha256 = excluded.result_sha256,
+    changed_at = clock_timestamp()
+WHERE i.status <> 'leased'
+
 -- A plan starts over: every trace of its last run goes, and late writers find another generation.
 -- name: reset
 UPDATE {plans} AS p SET state = 'pending', generated_report_html = NULL, run_zip_snapshot = NULL,

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 
-from exporter.artifacts import logs, plans
+from exporter.artifacts import logs, plans, store
 from exporter.artifacts.logs import Placement
 from exporter.artifacts.plans import PlanTable
 from exporter.core import runzip
@@ -62,6 +62,7 @@ def put(
         if row is None or row[1] != len(data):
             raise ExporterError("the server stored another length than was sent")
         conn.execute(QUERIES["close_quarantine"], {"plan": plan})
+        store.record_proven(conn, plan, row[0], data)
     return int(row[0])
 
 

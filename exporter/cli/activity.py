@@ -20,6 +20,7 @@ from exporter.cli.contract_command import (
 from exporter.cli.custom_prices import custom_prices_option
 from exporter.cli.options import database_option, examples
 from exporter.cli.output import target
+from exporter.cli.usage import built_in_prices
 from exporter.errors import ContractViolation, ExporterError
 from exporter.settings import Settings
 
@@ -79,7 +80,7 @@ def activity() -> None:
 @click.option("--output", metavar="FILE", help="Write here, all or nothing, instead of to stdout.")
 @click.option("--chart", metavar="FILE", help="Also draw agents over time, as FILE.svg or .png.")
 @switch("--validate", "Check everything against the schema while it is written.")
-@switch("--offline", "Accepted and ignored: a report never uses the network.")
+@switch("--offline", "Let built-in prices come before stored ones of the same name.")
 @switch("--no-sync", "Accepted and ignored: a report never imports.")
 @schema_version_option
 @custom_prices_option
@@ -95,6 +96,7 @@ def report(settings: Settings, custom_rates: Any, **given: Any) -> None:
         from exporter.cli import activity_chart
 
         chart_format = activity_chart.chart_format(chart)
+        activity_chart.refuse_same_file(chart, given["output"])
         activity_chart.require_library()
     zone_name, zone = _zone(given["timezone"])
     covered = _range(given, zone)
@@ -104,11 +106,12 @@ def report(settings: Settings, custom_rates: Any, **given: Any) -> None:
     from exporter.exports.activity_report import open_report
 
     asked = (covered, zone_name, selection, custom_rates)
+    embedded = built_in_prices(given["offline"])
     with (
         session(settings) as conn,
         target(given["output"]) as out,
         read_snapshot(conn),
-        open_report(conn, *asked, **_ROWS[framing]) as found,
+        open_report(conn, *asked, embedded=embedded, **_ROWS[framing]) as found,
     ):
         write(found, framing, zone, out, given)
         if chart:

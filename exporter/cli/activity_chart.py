@@ -26,6 +26,12 @@ def chart_format(path: str) -> str:
     return suffix
 
 
+def refuse_same_file(chart: str, output: str | None) -> None:
+    """Raise ExporterError where the picture would take the place of the report."""
+    if output and Path(output).resolve() == Path(chart).resolve():
+        raise ExporterError(f"--chart and --output both name {chart}", hint="give two files")
+
+
 def require_library() -> None:
     """Refuse in a sentence when the drawing library is not installed."""
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from exporter.cli.render import cells, to_left
+from exporter.cli.render import cells, shortened, to_left
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -22,6 +22,8 @@ _LEVELS: Final = "▁▂▃▄▅▆▇█"
 #: 256-colour numbers from few agents to many.
 _HEAT: Final = (24, 31, 37, 71, 143, 179, 208, 196)
 _NONE: Final = "—"
+#: Cells that a name keeps, however narrow the terminal.
+_NARROWEST: Final = 6
 
 
 def money(value: float) -> str:
@@ -35,12 +37,12 @@ def print_report(
     """Write the report as text; with a ``width``, which a terminal has, also the heat strip.
 
     ``head`` is the document, of which the two long arrays are not looked at, and ``sessions`` its
-    first rows.
+    first rows. Names that would not fit into the ``width`` are cut.
     """
     out.write("".join(f"{line}\n" for line in _opening(head, zone)))
     if width is not None:
         _print_strip(head, zone, out, width)
-    out.write("".join(f"{line}\n" for line in _rest(head, sessions, zone)))
+    out.write("".join(f"{line}\n" for line in _rest(head, sessions, zone, width)))
 
 
 def _opening(head: Row, zone: ZoneInfo) -> Iterator[str]:
@@ -51,7 +53,7 @@ def _opening(head: Row, zone: ZoneInfo) -> Iterator[str]:
     yield ""
 
 
-def _rest(head: Row, sessions: Sequence[Row], zone: ZoneInfo) -> Iterator[str]:
+def _rest(head: Row, sessions: Sequence[Row], zone: ZoneInfo, width: int | None) -> Iterator[str]:
     yield from _totals(head["totals"])
     peak = head["peak"]
     at = _NONE if peak["at"] is None else _local(peak["at"], zone)
@@ -59,11 +61,12 @@ def _rest(head: Row, sessions: Sequence[Row], zone: ZoneInfo) -> Iterator[str]:
     for name in ("project", "model", "agent"):
         yield from ("", f"By {name} (top {MOST_ENTRIES}):")
         shares = head[f"by_{name}"][:MOST_ENTRIES]
-        yield from _columns([(shown(x["key"]), f"{x['agent_minutes']:.1f} min") for x in shares])
+        rows = [(shown(x["key"]), f"{x['agent_minutes']:.1f} min") for x in shares]
+        yield from _columns(rows, 1, width)
     yield from ("", f"Top sessions (top {MOST_ENTRIES}):")
     titles = ("TITLE", "PROJECT", "AGENT", "MINUTES", "COST")
-    rows = [_session(row) for row in sessions]
-    yield from _columns([titles, *rows] if rows else [])
+    listed = [_session(row) for row in sessions]
+    yield from _columns([titles, *listed] if listed else [], 3, width)
 
 
 def _totals(totals: Row) -> Iterator[str]:
@@ -93,15 +96,25 @@ def _session(row: Row) -> tuple[str, ...]:
     )
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows indented by two, every cell but the last padded to its column."""
+def _columns(rows: Sequence[Sequence[str]], names: int, width: int | None) -> Iterator[str]:
+    """Rows indented by two, every cell but the last padded to its column.
+
+    The first ``names`` columns give way where ``width`` is too little, the widest first.
+    """
     if not rows:
         yield "  (none)"
         return
-    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
+    sizes = [max(map(cells, column)) for column in zip(*rows, strict=True)]
+    while width is not None and sum(sizes) + 2 * len(sizes) > width:
+        widest = max(range(names), key=sizes.__getitem__)
+        if sizes[widest] <= _NARROWEST:
+            break
+        sizes[widest] -= 1
     for row in rows:
-        padded = [to_left(cell, width) for cell, width in zip(row[:-1], widths, strict=False)]
-        yield "  " + "  ".join([*padded, row[-1]])
+        # Only names were cut.
+        fitting = [shortened(cell, size) for cell, size in zip(row, sizes, strict=True)]
+        padded = [to_left(cell, size) for cell, size in zip(fitting[:-1], sizes, strict=False)]
+        yield "  " + "  ".join([*padded, fitting[-1]])
 
 
 def shown(text: str) -> str:

@@ -107,12 +107,15 @@ def put(plan: UUID, file: Path, settings: Settings, as_json: bool) -> None:
     from exporter.core.runzip import LIMITS
     from exporter.db.connect import session
 
-    if file.stat().st_size > LIMITS.archive_bytes:
+    # A pipe or a device does not say how much it will give.
+    with file.open("rb") as source:
+        data = source.read(LIMITS.archive_bytes + 1)
+    if len(data) > LIMITS.archive_bytes:
         accepted = f"at most {LIMITS.archive_bytes:,} bytes"
         raise BadInput("FILE", f"{file.name} is too large", accepted=accepted)
     with session(settings) as conn:
         require(conn, "UPDATE", "run_zip_snapshot", "run_generation")
-        generation = put_snapshot(conn, plan, file.read_bytes(), placement(settings))
+        generation = put_snapshot(conn, plan, data, placement(settings))
     if as_json:
         render.print_json({"plan": str(plan), "generation": generation})
     else:

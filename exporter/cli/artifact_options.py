@@ -16,6 +16,8 @@ from exporter.errors import BadInput
 if TYPE_CHECKING:
     import psycopg
 
+    from exporter.core.runzip import Buffer
+
 EXAMPLE_ID = "6f1c1c0e-2f5a-4a6e-9a57-0c3d8f0f3a11"
 
 plan_argument = click.argument("plan", type=click.UUID, metavar="ID")
@@ -40,7 +42,7 @@ def require(conn: psycopg.Connection[Any], privilege: str, *columns: str) -> Non
     grants.require(conn, table.schema, table.name, privilege, *columns)
 
 
-def write(output: Path | None, parts: Iterable[bytes]) -> None:
+def write(output: Path | None, parts: Iterable[Buffer]) -> None:
     """To a file, which appears whole or not at all, or to stdout."""
     if output is None or str(output) == "-":
         if sys.stdout.isatty():
@@ -52,6 +54,6 @@ def write(output: Path | None, parts: Iterable[bytes]) -> None:
         _write_parts(out, parts)
 
 
-def _write_parts(out: IO[bytes], parts: Iterable[bytes]) -> None:
+def _write_parts(out: IO[bytes], parts: Iterable[Buffer]) -> None:
     for part in parts:
         out.write(part)

@@ -63,7 +63,7 @@ def download(
             rows.require_owner(conn, plan, user)
         if file == "run.zip":
             require(conn, "SELECT", "run_zip_snapshot")
-            _write(output, [bytes(part) for part in store.download(conn, plan)])
+            _write(output, store.download(conn, plan))
         else:
             require(conn, "SELECT", "generated_report_html")
             _write(output, [rows.report(conn, plan)])
@@ -157,7 +157,7 @@ def finalize(
     """Store what a run left in RUN_DIR as plan ID's artifacts, then remove the folder.
 
     Nothing is stored when the plan was reset after the run began. Exits with 3 when there is no
-    snapshot that may be served.
+    snapshot that may be served; the folder then stays, since its files are nowhere else.
     """
     from functools import partial
 

@@ -82,7 +82,7 @@ def daily(settings: Settings, custom_rates: Any, now: datetime, **given: Any) ->
     sessions hold counts once. Fields and rules are in docs/contracts/usage-daily-v1.md.
     """
     framing = _framing(given)
-    chart_format = _chart_format(given["chart"])
+    chart_format = _chart_format(given["chart"], given["output"])
     request = _request(given, custom_rates, now)
     write = writer_of("usage_daily", {1: _write}, given["schema_version"])
     from exporter.db.connect import read_snapshot, session
@@ -125,9 +125,10 @@ def statusline(settings: Settings, custom_rates: Any, now: datetime, **given: An
     request = Request(
         Window(today, today),
         zone.key,
+        zone,
         agents=_agents(given["agent"]),
         custom_rates=custom_rates,
-        embedded=_embedded(given["offline"]),
+        embedded=built_in_prices(given["offline"]),
     )
     with session(settings) as conn, read_snapshot(conn):
         cost = read_cost(conn, request)
@@ -161,13 +162,14 @@ def _framing(given: dict[str, Any]) -> str:
     return str(framing)
 
 
-def _chart_format(path: str | None) -> str | None:
+def _chart_format(path: str | None, output: str | None) -> str | None:
     """The format of the picture; complains before any work about what cannot be drawn."""
     if not path:
         return None
     from exporter.cli import activity_chart
 
     chart_format = activity_chart.chart_format(path)
+    activity_chart.refuse_same_file(path, output)
     activity_chart.require_library()
     return chart_format
 
@@ -187,12 +189,13 @@ def _request(given: dict[str, Any], custom_rates: Any, now: datetime) -> Request
     return Request(
         dates,
         zone.key,
+        zone,
         project=given["project"],
         machines=tuple(name.strip() for name in given["machine"].split(",") if name.strip()),
         agents=_agents(given["agent"]),
         breakdown=given["breakdown"],
         custom_rates=custom_rates,
-        embedded=_embedded(given["offline"]),
+        embedded=built_in_prices(given["offline"]),
     )
 
 
@@ -212,7 +215,8 @@ def _agents(names: str) -> tuple[str, ...] | None:
     return tuple(names.split(",")) if names else None
 
 
-def _embedded(offline: bool) -> tuple[PriceRow, ...]:
+def built_in_prices(offline: bool) -> tuple[PriceRow, ...]:
+    """Prices that come before stored ones of the same name: what ``--offline`` stands for."""
     if not offline:
         return ()
     from exporter.data import load_price_snapshot

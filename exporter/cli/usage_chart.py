@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from exporter.cli.render import one_line
+from exporter.core.numbers import exact_sum
 
 if TYPE_CHECKING:
     from exporter.exports.usage_daily import Report
@@ -87,7 +88,7 @@ def _stacks(days: list[tuple[date, dict[str, Any]]]) -> Iterator[tuple[str, list
         yield _short(name), costs[name], colour
     if others := named[_MOST_MODELS:]:
         rest = [sum(column) for column in zip(*(costs[name] for name in others), strict=True)]
-        yield f"{len(others)} more models", rest, _OTHERS
+        yield f"{len(others)} more model{'s' * (len(others) > 1)}", rest, _OTHERS
 
 
 def _short(name: str) -> str:
@@ -127,9 +128,11 @@ def _dollars(value: float, decimals: int) -> str:
 
 
 def _sums(days: list[tuple[date, dict[str, Any]]], report: Report) -> str:
-    """What the bars add up to, and how many models they do not show."""
+    """What was spent, and what of it the bars do not show."""
     sessions = report.session_counts["total"]
     parts = [_dollars(float(report.totals["totalCost"]), 2)]
+    if undated := report.totals["totalCost"] - exact_sum(day["totalCost"] for _, day in days):
+        parts[0] += f" ({_dollars(float(undated), 2)} of it without a date)"
     parts.append(f"{sessions:,} session{'s' * (sessions != 1)}")
     costs = [model for _, day in days for model in day["modelBreakdowns"]]
     free = {m["modelName"] for m in costs} - {m["modelName"] for m in costs if m["cost"]}

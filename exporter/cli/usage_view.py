@@ -82,7 +82,8 @@ def terminal_table(report: Report, *, breakdown: bool, width: int, colours: bool
         numbers = _painted(
             _aligned(row, layout), "" if is_day else _STYLES[row[0] == "TOTAL"], colours
         )
-        lines.append("  ".join(part for part in (numbers, bar, told) if part.strip()))
+        # A day without a bar keeps the place of one, so that its models stay in their column.
+        lines.append("  ".join((numbers, bar, told)).rstrip())
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -30,6 +30,7 @@ MOST_BUCKETS: Final = 2000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
+_WEEK: Final = timedelta(days=7)
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 #: Accepted instants: the calendar has room for a year's report and any zone on either side.
 _FIRST_NS: Final = -62_133_000_000 * NS
@@ -136,6 +137,36 @@ def midnight(day: date, zone: ZoneInfo) -> int:
         else:
             high = middle
     return high * NS
+
+
+class Offsets(NamedTuple):
+    """What a zone's clocks are ahead of UTC: one more offset than there are changes of it."""
+
+    changes: list[datetime]
+    offsets: list[timedelta]
+
+
+def offsets(zone: ZoneInfo, first: datetime, end: datetime) -> Offsets:
+    """The offsets of a zone from one instant to another, both in UTC.
+
+    No zone of today changes its clocks twice within a week, which is how far apart this looks.
+    """
+    found = Offsets([], [_offset(first, zone)])
+    for week in range((end - first) // _WEEK):
+        low, high = first + week * _WEEK, first + (week + 1) * _WEEK
+        after = _offset(high, zone)
+        if after == found.offsets[-1]:
+            continue
+        while high - low > _SECOND:
+            middle = low + (high - low) // (2 * _SECOND) * _SECOND
+            low, high = (low, middle) if _offset(middle, zone) == after else (middle, high)
+        found.changes.append(high)
+        found.offsets.append(after)
+    return found
+
+
+def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta()
 
 
 def _utc_seconds(moment: datetime) -> int:

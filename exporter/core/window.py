@@ -60,7 +60,9 @@ def resolve(since: str, until: str, *, everything: bool, zone: ZoneInfo, now: da
     except (OverflowError, ValueError) as error:
         if isinstance(error, WindowError):
             raise
-        raise WindowError(f"invalid --since: {since!r} reaches beyond the calendar") from None
+        # What counts back goes further than what it counts from.
+        flag, text = ("--since", since) if lower.back is not None else ("--until", until)
+        raise WindowError(f"invalid {flag}: {text!r} reaches beyond the calendar") from None
 
 
 def _between(lower: _Bound, upper: _Bound, zone: ZoneInfo, now_ns: int) -> Window:

@@ -11,7 +11,7 @@ All of it belongs inside one `exporter.db.connect.read_snapshot`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,12 +23,12 @@ from psycopg import sql
 
 from exporter.core.calendar import Range
 from exporter.core.numbers import EXACT, exact_sum
-from exporter.core.pricing import PriceTable, Rates
+from exporter.core.pricing import PriceRow, PriceTable, Rates
 from exporter.core.resolution import ProjectResolution
 from exporter.core.times import seconds_text
 from exporter.db import queries
-from exporter.db.prices import price_table
 from exporter.exports.facts import project_resolutions
+from exporter.exports.usage_daily import prices_in_force
 
 QUERIES = queries.load(__file__)
 Connection = psycopg.Connection[Any]
@@ -154,17 +154,19 @@ def open_report(
     selection: Selection,
     custom_rates: Mapping[str, Rates] | None = None,
     *,
+    embedded: Sequence[PriceRow] = (),
     framing: Framing = "compact",
     most_sessions: int | None = None,
     with_intervals: bool = True,
 ) -> Iterator[Report]:
     """One report, to be read while the block lasts, inside `exporter.db.connect.read_snapshot`.
 
-    ``timezone`` is only echoed: the range is cut already. The connection is busy within the block.
+    ``timezone`` is only echoed: the range is cut already. ``embedded`` are built-in prices that
+    come before stored ones of the same name. The connection is busy within the block.
     """
     for setting, value in _SETTINGS.items():
         conn.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(setting), value))
-    prices = price_table(conn, custom_rates)
+    prices = prices_in_force(conn, custom_rates, embedded)
     candidates, labels = _candidates(conn, covered, selection)
     projects = project_resolutions(conn, labels)
     parameters = {

@@ -82,7 +82,7 @@ SELECT session_key, model_id, width_bucket(offset_ns, %(bucket_starts)s::bigint[
     bool_or(reported_cost IS NOT NULL) AS is_reported,
     coalesce(sum(reported_cost), 0) AS reported_cost,
     sum(input_tokens) FILTER (WHERE reported_cost IS NULL) AS input,
-    sum(CASE WHEN output_tokens <> 0 THEN output_tokens ELSE reasoning_tokens END)
+    sum(CASE WHEN output_tokens <> 0 THEN output_tokens ELSE greatest(reasoning_tokens, 0) END)
         FILTER (WHERE reported_cost IS NULL) AS output,
     sum(cache_creation_input_tokens) FILTER (WHERE reported_cost IS NULL) AS cache_write,
     sum(cache_read_input_tokens) FILTER (WHERE reported_cost IS NULL) AS cache_read

@@ -14,14 +14,17 @@ copies one counts, whatever is asked.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
 from psycopg import sql
 
+from exporter.core.calendar import offsets
 from exporter.core.numbers import exact_sum
 from exporter.core.pricing import PriceRow, PriceTable, Rates, RateSource
 from exporter.core.window import Window
@@ -29,6 +32,9 @@ from exporter.db import queries
 from exporter.db.prices import price_table
 from exporter.errors import ExporterError
 from exporter.exports.facts import project_resolutions
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 QUERIES = queries.load(__file__)
 Connection = psycopg.Connection[Any]
@@ -38,6 +44,9 @@ CREDIT_AGENTS: Final = ("copilot", "vscode-copilot", "visualstudio-copilot")
 #: Names of the four counters on the wire, in their order.
 TOKEN_FIELDS: Final = ("inputTokens", "outputTokens", "cacheCreationTokens", "cacheReadTokens")
 
+#: The years in which our rules of a zone come before the server's: older ones hardly change.
+_YEARS: Final = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC))
+_WEEK: Final = 7 * 86_400
 #: Zones whose name PostgreSQL reads as an abbreviation with a fixed offset first.
 _SAME_CLOCK: Final = {
     "CET": "Europe/Brussels",
@@ -54,6 +63,8 @@ class Request:
     window: Window
     #: Name of the zone that dates are cut in.
     zone: str
+    #: Its rules; those of the server, which may be older, count without them.
+    rules: ZoneInfo | None = None
     project: str = ""
     machines: tuple[str, ...] = ()
     agents: tuple[str, ...] | None = None
@@ -111,7 +122,7 @@ def read_report(conn: Connection, request: Request) -> Report:
     Raises `ExporterError` where the server does not know the zone.
     """
     _prepare(conn)
-    prices = _prices(conn, request)
+    prices = prices_in_force(conn, request.custom_rates, request.embedded)
     selection = _selection(conn, request)
     spent = _spent(conn, request, selection, prices)
     counts = _session_counts(conn, request, selection)
@@ -133,7 +144,8 @@ def read_report(conn: Connection, request: Request) -> Report:
 def read_cost(conn: Connection, request: Request) -> Decimal:
     """The exact dollars of a request, and nothing else."""
     _prepare(conn)
-    spent = _spent(conn, request, _selection(conn, request), _prices(conn, request))
+    prices = prices_in_force(conn, request.custom_rates, request.embedded)
+    spent = _spent(conn, request, _selection(conn, request), prices)
     return exact_sum(s.cost for s in spent if s.level == "model")
 
 
@@ -147,13 +159,18 @@ def _prepare(conn: Connection) -> None:
 # -- what the statements are made of ------------------------------------------------------------
 
 
-def _prices(conn: Connection, request: Request) -> PriceTable:
-    """The prices in force; built-in ones that were asked for replace all but custom ones."""
-    table = price_table(conn, request.custom_rates)
-    if not request.embedded:
+def prices_in_force(
+    conn: Connection, custom_rates: Mapping[str, Rates] | None, embedded: Sequence[PriceRow] = ()
+) -> PriceTable:
+    """The prices of a report; ``embedded`` ones, where any are given, replace all but custom ones.
+
+    Both reports read them here, so that one flag means the same in both.
+    """
+    table = price_table(conn, custom_rates)
+    if not embedded:
         return table
     rows = {row.pattern: row for row in table.rows}
-    for row in request.embedded:
+    for row in embedded:
         stored = rows.get(row.pattern)
         if stored is None or stored.source is not RateSource.CUSTOM:
             rows[row.pattern] = row
@@ -163,6 +180,8 @@ def _prices(conn: Connection, request: Request) -> PriceTable:
 class _Selection(NamedTuple):
     """The parts of the statements that say which sessions and rows count, and their parameters."""
 
+    #: The local time of a row `u`.
+    local: sql.Composable
     #: The sessions that pass.
     kept: sql.Composable
     #: Queries of survivors, and of the keys of their sessions, to be united.
@@ -180,7 +199,8 @@ def _selection(conn: Connection, request: Request) -> _Selection:
             of_agents=request.agents is not None,
         )
     )
-    in_range = _all_of(from_day=window.first is not None, to_day=window.last is not None)
+    local, clock = _clock(conn, request)
+    in_range = _all_of(local, from_day=window.first is not None, to_day=window.last is not None)
     found = conn.execute(QUERIES["what_there_is"]).fetchone()
     assert found is not None
     is_pending, has_repeated, has_billing = found
@@ -196,7 +216,29 @@ def _selection(conn: Connection, request: Request) -> _Selection:
         sessions.append(QUERIES["ranked_sessions"].format(ranked=ranked))
     if has_billing and _counts_billing(request):
         survivors.append(QUERIES["billed"].format(in_range=in_range))
-    return _Selection(kept, survivors, sessions, _parameters(request))
+    return _Selection(local, kept, survivors, sessions, _parameters(request) | clock)
+
+
+def _clock(conn: Connection, request: Request) -> tuple[sql.Composable, dict[str, Any]]:
+    """How the statements tell the local time of a row, and the parameters for it."""
+    known = request.rules and offsets(request.rules, *_YEARS)
+    if known and (known.changes or known.offsets[0]):
+        # Weeks show rules that only the server has; both sides of our changes show the others.
+        first, end = (int(at.timestamp()) for at in _YEARS)
+        changes = [int(at.timestamp()) for at in known.changes]
+        probes = [*range(first, end, _WEEK), *changes, *(at - 1 for at in changes)]
+        seconds = [int(ahead.total_seconds()) for ahead in known.offsets]
+        ahead = [seconds[bisect_right(changes, at)] for at in probes]
+        asked = {"zone": _server_name(request.zone), "probes": probes, "ahead": ahead}
+        ((differ,),) = _execute(conn, QUERIES["rules_differ"], asked, request.zone)
+        if differ:
+            years = {"ours_from": _YEARS[0], "ours_to": _YEARS[1]}
+            return QUERIES["local_by_ours"], {**known._asdict(), **years}
+    return QUERIES["local_by_server"], {}
+
+
+def _server_name(zone: str) -> str:
+    return _SAME_CLOCK.get(zone, zone)
 
 
 def _parameters(request: Request) -> dict[str, Any]:
@@ -206,7 +248,7 @@ def _parameters(request: Request) -> dict[str, Any]:
         "agents": list(request.agents or ()),
         "first": request.window.first,
         "last": request.window.last,
-        "zone": _SAME_CLOCK.get(request.zone, request.zone),
+        "zone": _server_name(request.zone),
         "credit_agents": list(CREDIT_AGENTS),
     }
 
@@ -223,9 +265,11 @@ def _counts_billing(request: Request) -> bool:
     return request.agents is None or "cursor" in (agent.strip() for agent in request.agents)
 
 
-def _all_of(**conditions: bool) -> sql.Composable:
+def _all_of(local: sql.Composable | None = None, **conditions: bool) -> sql.Composable:
     """The named conditions that are wanted, joined; without any, what is always true."""
-    wanted = [QUERIES[name] for name, is_wanted in conditions.items() if is_wanted]
+    wanted = [
+        QUERIES[name].format(local=local) for name, is_wanted in conditions.items() if is_wanted
+    ]
     return sql.SQL(" AND ").join(wanted) if wanted else sql.SQL("true")
 
 
@@ -239,6 +283,7 @@ def _spent(
     names = "all_labels" if request.breakdown else "models_only"
     statement = QUERIES["spent"].format(
         survivors=_united(selection.survivors),
+        local=selection.local,
         labels=QUERIES[names],
         sets=QUERIES[f"{names}_sets"],
     )
@@ -263,7 +308,7 @@ def _rates(conn: Connection, prices: PriceTable) -> dict[str, list[Any]]:
 
 
 def _execute(
-    conn: Connection, statement: sql.Composed, parameters: Mapping[str, Any], zone: str
+    conn: Connection, statement: sql.SQL | sql.Composed, parameters: Mapping[str, Any], zone: str
 ) -> list[tuple[Any, ...]]:
     try:
         return conn.execute(statement, parameters).fetchall()

@@ -14,16 +14,33 @@ s.machine = ANY(%(machines)s)
 -- name: of_agents
 s.agent = ANY(%(agents)s)
 
+-- What the clocks of the zone show at an instant, by the rules of the server; or by ours for the
+-- years that ours tell, where the two differ.
+-- name: local_by_server
+u.at AT TIME ZONE %(zone)s
+
+-- name: local_by_ours
+CASE WHEN u.at >= %(ours_from)s AND u.at < %(ours_to)s
+    THEN (u.at AT TIME ZONE 'UTC')
+        + (%(offsets)s::interval[])[width_bucket(u.at, %(changes)s::timestamptz[]) + 1]
+    ELSE u.at AT TIME ZONE %(zone)s END
+
+-- Whether the server's rules differ from ours at any of these instants; all are whole seconds.
+-- name: rules_differ
+SELECT coalesce(bool_or(to_timestamp(p.at) AT TIME ZONE %(zone)s
+    <> to_timestamp(p.at + p.ahead) AT TIME ZONE 'UTC'), false)
+FROM unnest(%(probes)s::bigint[], %(ahead)s::integer[]) AS p (at, ahead)
+
 -- Bounds over one row `u` with an instant `at`, or without one and with `day_text`. The instants
 -- narrow the search; the local date decides, since clocks set back over midnight repeat a date.
 -- name: from_day
 (u.at >= %(first)s::date::timestamp AT TIME ZONE %(zone)s - interval '1 day'
-    AND (u.at AT TIME ZONE %(zone)s)::date >= %(first)s::date
+    AND ({local})::date >= %(first)s::date
  OR u.at IS NULL AND u.day_text COLLATE "C" >= %(first)s::text AND u.day_text <> '')
 
 -- name: to_day
 (u.at < (%(last)s::date + 1)::timestamp AT TIME ZONE %(zone)s + interval '1 day'
-    AND (u.at AT TIME ZONE %(zone)s)::date <= %(last)s::date
+    AND ({local})::date <= %(last)s::date
  OR u.at IS NULL AND u.day_text COLLATE "C" <= %(last)s::text AND u.day_text <> '')
 
 -- Three kinds of survivors, to be united. First the sums over rows whose key is theirs alone.
@@ -91,7 +108,7 @@ SELECT level,
         * 0.000001,
     bool_or(NOT is_reported), bool_or(is_reported)
 FROM (
-    SELECT {labels}, (u.at AT TIME ZONE %(zone)s)::date AS day, u.day_text, u.model_id,
+    SELECT {labels}, ({local})::date AS day, u.day_text, u.model_id,
         u.is_reported,
         sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
         sum(u.billable_tokens) AS billable_tokens,

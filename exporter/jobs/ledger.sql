@@ -12,11 +12,13 @@ WHERE run_id = %(run_id)s
 
 -- Finished is said by a run that found nothing left, and stands when one that was too late ends
 -- after it. Otherwise others may still be at work; of the run's own workers nobody is, and one that
--- was killed still has its lease.
+-- was killed still has its lease. A run that had nothing to do does not replace the counts of the
+-- one that did it.
 -- name: end_job
 UPDATE jobs SET state = CASE WHEN %(finished)s THEN 'finished' ELSE 'pending' END,
     finished_at = CASE WHEN %(finished)s THEN clock_timestamp() END,
-    counts = CASE WHEN %(finished)s THEN %(counts)s::jsonb ELSE counts END
+    counts = CASE WHEN %(finished)s AND (counts IS NULL OR %(counts)s::jsonb <> '{}')
+        THEN %(counts)s::jsonb ELSE counts END
 WHERE job = %(job)s AND (%(finished)s OR state = 'running' AND NOT EXISTS (
     SELECT FROM job_leases WHERE job = %(job)s AND run_id <> %(run_id)s AND released_at IS NULL
        AND lease_until > clock_timestamp()))
@@ -85,10 +87,13 @@ RETURNING i.item, i.generation, i.attempts
 SELECT EXISTS (SELECT FROM job_items
     WHERE job = %(job)s AND status = 'leased' AND lease_id <> %(lease)s)
 
--- Says what became of an item and, by finding it still ours, that we may.
+-- Says what became of an item and, by finding it still ours, that we may. That a packed log stands
+-- in a plan's row stays on record, whatever comes of the plan next.
 -- name: settle
 UPDATE job_items SET status = %(status)s, outcome = %(outcome)s, reason = %(reason)s,
-    notes = %(notes)s, facts = %(facts)s::jsonb, source_bytes = %(source_bytes)s,
+    notes = %(notes)s, facts = CASE WHEN facts ? 'log_stood'
+        THEN jsonb_build_object('log_stood', facts->'log_stood') ELSE '{}' END || %(facts)s::jsonb,
+    source_bytes = %(source_bytes)s,
     source_sha256 = %(source_sha256)s, result_bytes = %(result_bytes)s,
     result_sha256 = %(result_sha256)s, seconds = %(seconds)s, changed_at = clock_timestamp()
 WHERE job = %(job)s AND item = %(item)s AND generation = %(generation)s

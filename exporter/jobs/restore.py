@@ -42,9 +42,9 @@ def restore(
         if found is None:
             raise ExporterError(
                 f"no split of plan {plan} is on the ledger",
-                hint="see 'exporter jobs status'; the plan is as it always was",
+                hint="it was never split, or is back: see 'exporter jobs quarantine RESTORED'",
             )
-        original, size, generation, is_untouched, is_outside, has_log, is_purged = found
+        original, size, generation, is_untouched, is_outside, has_log, is_purged = found[:7]
         is_same = row is not None and row[0] == original and (data is None) != is_outside
         if not is_untouched or not is_same:
             raise ExporterError(
@@ -56,7 +56,10 @@ def restore(
                 f"the log of plan {plan} was purged, and would be back with its snapshot",
                 hint=f"'exporter jobs restore {plan}' puts both back",
             )
-        values = {"plan": plan, "original": original, "data": data, "has_log": has_log}
+        values = {
+            "plan": plan, "original": original, "data": data, "has_log": has_log,
+            "stands": found[7], "log_stood": found[8],
+        }  # fmt: skip
         conn.execute(table.fill(QUERIES["restore"]), values)
         marked = {"plan": plan, "generation": generation, "source_bytes": size}
         conn.execute(QUERIES["mark_restored"], marked)

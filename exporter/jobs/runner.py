@@ -62,6 +62,10 @@ SELECT coalesce(extract(epoch FROM max(replay_lag)), 0)::float8 FROM pg_stat_rep
 LAG_CHECK_SECONDS = 5.0
 #: Between looks at work that others have in hand.
 POLL_SECONDS = 0.5
+#: A unit that takes longer was suspended (Ctrl-Z), not at work: no rest is owed for that.
+LONGEST_WORK = 120.0
+#: Shorter waits are told when they add up to this.
+TOLD_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -259,6 +263,8 @@ class Worker:
         self.pace = Pace(options.rows_per_second, options.bytes_per_second, options.share)
         self.rows = 0
         self._lag_looked = 0.0
+        self._waited = 0.0
+        self._untold = 0.0
 
     def run(self) -> None:
         try:
@@ -298,11 +304,15 @@ class Worker:
         for unit in units:
             if self.stop:
                 return
-            started = time.monotonic()
+            started, waited = time.monotonic(), self._waited
             tally = self._unit(lease, unit)
-            seconds = time.monotonic() - started
+            # Whoever waited for a server or a lock was not at work, and owes no rest for it.
+            seconds = time.monotonic() - started - (self._waited - waited)
+            seconds = min(max(seconds, 0.0), LONGEST_WORK)
             self.rows += tally.rows
             self.listener.done(tally)
+            if self._is_over():
+                return
             wait = self.pace.after(tally.rows, tally.bytes_in, seconds)
             wait = max(wait, Wait(self.options.pause, "the pause after each row"))
             # With its wait: what is claimed and not worked on is kept from others.
@@ -447,7 +457,14 @@ class Worker:
                 self._wait(retry_delay(attempt, random.random()), "no server answers")
 
     def _wait(self, seconds: float, reason: str) -> None:
-        _sleep(seconds, reason, self.listener, self.stop)
+        """Wait and say why, unless it is over at once."""
+        self._untold += seconds
+        if self._untold >= TOLD_SECONDS:
+            self._untold = 0.0
+            self.listener.waiting(reason)
+        started = time.monotonic()
+        _sleep(seconds, self.stop)
+        self._waited += time.monotonic() - started
 
 
 class _Rehearsal(Worker):
@@ -483,10 +500,8 @@ class _Rehearsal(Worker):
         return Tally({"QUARANTINED": 1})
 
 
-def _sleep(seconds: float, reason: str, listener: Listener, stop: Stop) -> None:
-    """Sleep in short pieces, so that a signal is heard; say why, unless it is over at once."""
-    if seconds >= 0.2:
-        listener.waiting(reason)
+def _sleep(seconds: float, stop: Stop) -> None:
+    """Sleep in short pieces, so that a signal is heard."""
     end = time.monotonic() + seconds
     while not stop and (left := end - time.monotonic()) > 0:
         time.sleep(min(0.1, left))

@@ -37,8 +37,8 @@ LogStorage = Literal["text", "compact"]
 
 #: A member larger than this is kept inside the original snapshot only, not a second time; and so
 #: is what goes beyond the total of one archive. Neither holds for the log.
-MEMBER_MAX_BYTES = 64 * 1024 * 1024
-ORIGINALS_BYTES = 128 * 1024 * 1024
+MEMBER_MAX_BYTES = 32 * 1024 * 1024
+ORIGINALS_BYTES = 64 * 1024 * 1024
 CPU_SECONDS = 120.0
 #: Bytes of members that are salvaged from one archive.
 SALVAGED_BYTES = 128 * 1024 * 1024
@@ -62,6 +62,8 @@ class Source:
     value_id: int | None = None
     #: The row refers to a packed log already; which one is not for the job's role to read.
     refers_to_log: bool = False
+    #: What the row said of that log's length.
+    log_stood: int | None = None
 
 
 @dataclass(slots=True)
@@ -364,7 +366,7 @@ class SnapshotSplit:
             return Outcome.SKIPPED_NO_SOURCE, None, Source(0)
         data = row[4]
         digest = hashlib.sha256(data).digest() if data is not None else None
-        source = Source(row[3], digest, row[5], row[6])
+        source = Source(row[3], digest, row[5], row[6], row[7])
         return (Outcome.SKIPPED_BUSY if row[2] else None), data, source
 
     def _split(self, data: bytes | None, source: Source, largest: int) -> Split:
@@ -403,8 +405,12 @@ class SnapshotSplit:
         new, size, digest = found.snapshot, source.size, source.sha256
         if new is not None:
             size, digest = len(new), hashlib.sha256(new).digest()
+        facts: dict[str, int | None] = dict(found.facts)
+        if source.refers_to_log:
+            # The row cannot say so any more once it has a text; the way back and later splits ask.
+            facts["log_stood"] = source.log_stood
         settled = Settled(
-            "done", found.outcome, notes=found.notes, facts=found.facts,
+            "done", found.outcome, notes=found.notes, facts=facts,
             source_bytes=source.size, source_sha256=source.sha256, result_bytes=size,
             result_sha256=digest, seconds=time.monotonic() - started,
         )  # fmt: skip

@@ -48,7 +48,8 @@ WHERE p.run_zip_snapshot IS NOT NULL
            OR i.outcome = 'SKIPPED_NO_SOURCE' AND octet_length(p.run_zip_snapshot) = 0))
 ORDER BY p.id LIMIT %(count)s
 
--- Facts first: the snapshot comes along only when it is worth its way.
+-- Facts first: the snapshot comes along only when it is worth its way. Last, whether a packed log
+-- stands in the row, also beside the text of an earlier split, and its bytes.
 -- name: read
 SELECT coalesce(p.run_artifact_layout_version >= 2, false), p.run_generation,
     coalesce(p.state::text IN ('pending', 'processing'), false),
@@ -57,8 +58,16 @@ SELECT coalesce(p.run_artifact_layout_version >= 2, false), p.run_generation,
               OR p.run_generation <> %(generation)s
               OR octet_length(p.run_zip_snapshot) > %(most)s
          THEN NULL ELSE p.run_zip_snapshot END,
-    {value_id}, coalesce(p.run_track_activity_encoding = 'external', false)
-FROM {plans} AS p WHERE p.id = %(item)s::uuid
+    {value_id},
+    coalesce(p.run_track_activity_encoding = 'external', false) OR stood.facts IS NOT NULL,
+    CASE WHEN p.run_track_activity_encoding = 'external' THEN p.run_track_activity_bytes
+         ELSE (stood.facts->>'log_stood')::bigint END
+FROM {plans} AS p LEFT JOIN LATERAL (
+    SELECT i.facts FROM job_items AS i
+    WHERE i.job = 'snapshots' AND i.item = p.id::text AND i.facts ? 'log_stood'
+      AND p.run_track_activity_encoding IN ('utf8', 'utf8-lossy')
+    ORDER BY i.generation DESC LIMIT 1) AS stood ON true
+WHERE p.id = %(item)s::uuid
 
 -- The server's own number for a large stored value: another value has another number. It spares
 -- the server the hash of some megabytes. Since PostgreSQL 17; null for a value inside the row.

@@ -119,6 +119,18 @@ def test_a_terminal_also_shows_a_strip_in_its_width(document: dict[str, Any], wi
     assert all(len(line) <= width for line in strip)
 
 
+def test_long_names_give_way_to_the_width(document: dict[str, Any]) -> None:
+    name = "a-project-with-a-name-that-no-narrow-terminal-has-room-for"
+    document["by_session"][0].update(title=name, project=name)
+    document["by_project"][0]["key"] = name
+    lists = page(document, 48).partition("By project")[2].splitlines()
+    assert all(len(line) <= 48 for line in lists)
+    assert sum("a-projec" in line for line in lists) == 2
+    minutes = f"{document['by_project'][0]['agent_minutes']:.1f} min"
+    assert any("…" in line and minutes in line for line in lists)
+    assert name in page(document)
+
+
 def test_no_color_is_honoured(document: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -136,6 +148,14 @@ def test_only_pictures_that_can_be_drawn_are_asked_for() -> None:
     assert activity_chart.chart_format("b.png") == "png"
     with pytest.raises(ExporterError, match=r"must end in \.svg or \.png"):
         activity_chart.chart_format("b.gif")
+
+
+def test_a_picture_does_not_take_the_place_of_the_report(tmp_path: Path) -> None:
+    chart = str(tmp_path / "a.svg")
+    activity_chart.refuse_same_file(chart, None)
+    activity_chart.refuse_same_file(chart, str(tmp_path / "b.svg"))
+    with pytest.raises(ExporterError, match="--chart and --output both name"):
+        activity_chart.refuse_same_file(chart, str(tmp_path / "x" / ".." / "a.svg"))
 
 
 @pytest.mark.filterwarnings("default")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from xml.etree import ElementTree
@@ -13,7 +14,7 @@ import pytest
 from exporter.cli import usage, usage_view
 from exporter.cli.usage_view import drawn_bar, money, plain_table, terminal_table
 from exporter.cli.zones import find_zone, system_zone
-from exporter.core.window import Window
+from exporter.core.window import Window, WindowError, resolve
 from exporter.exports.usage_daily import TOKEN_FIELDS, Report, Request
 
 TOKENS = dict(zip(TOKEN_FIELDS, (1_234_567, 890_123, 45_678, 9_876_543), strict=True))
@@ -176,3 +177,27 @@ def test_a_person_hears_of_blanks_in_names(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("sys.stderr", terminal)
     usage._note_request(Request(Window(None, None), "UTC", agents=("claude", " codex")))
     assert terminal.getvalue().splitlines()[1].endswith('part of it: " codex"')
+
+
+def test_models_keep_their_column_on_days_without_a_bar() -> None:
+    page = terminal_table(TWO_DAYS, breakdown=False, width=120, colours=False).splitlines()
+    assert page[0].index("MODELS") == page[1].index("orca") == page[2].index("grebe")
+    assert all(line == line.rstrip() for line in page)
+
+
+def test_the_picture_says_what_has_no_date() -> None:
+    pytest.importorskip("matplotlib")
+    from exporter.cli import usage_chart
+
+    out = io.BytesIO()
+    found = report(day("", ("orca", "1.25")), day("2026-03-04", ("orca", "2")))
+    usage_chart.draw(found, "UTC", out, "svg")
+    text = " ".join(ElementTree.fromstring(out.getvalue()).itertext())
+    assert "$1.25 of it without a date" in text and "$3.25" in text
+
+
+@pytest.mark.parametrize(("since", "flag"), [("", "--until"), ("1d", "--since")])
+def test_a_bound_beyond_the_calendar_is_named(since: str, flag: str) -> None:
+    zone, now = find_zone("Asia/Tokyo"), datetime(2026, 5, 20, tzinfo=UTC)
+    with pytest.raises(WindowError, match=f"invalid {flag}: '.+' reaches beyond the calendar"):
+        resolve(since, "0001-01-01", everything=False, zone=zone, now=now)

@@ -445,3 +445,13 @@ def test_what_nobody_may_do_stops_the_run(plans: Plans) -> None:
         assert conn.execute("SELECT state FROM job_runs").fetchone() == ("failed",)
         states = {row[0] for row in conn.execute("SELECT DISTINCT status FROM job_items")}
     assert "leased" not in states
+
+
+def test_a_run_with_nothing_to_do_keeps_the_counts_of_the_one_that_finished(plans: Plans) -> None:
+    mixed(plans, 3)
+    done = plans.run()
+    assert done.is_finished
+    assert plans.run().is_finished
+    with plans.opened() as conn:
+        (found,) = ledger.status(conn)
+    assert found["last_counts"] == dict(done.tally.outcomes)

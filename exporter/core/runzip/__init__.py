@@ -24,6 +24,7 @@ from exporter.core.runzip.codes import (
     Reason,
     Refusal,
 )
+from exporter.core.runzip.inflate import BrokenStream, gunzip
 from exporter.core.runzip.layout import Archive, Buffer, Member, Role, inspect
 from exporter.core.runzip.log import (
     GZIP_HEADER,
@@ -54,6 +55,7 @@ __all__ = [
     "GZIP_HEADER",
     "LIMITS",
     "Archive",
+    "BrokenStream",
     "Buffer",
     "Json",
     "Limits",
@@ -78,6 +80,7 @@ __all__ = [
     "classify",
     "conclude",
     "deflated_at",
+    "gunzip",
     "gzip_frame",
     "inspect",
     "is_unchanged",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol, cast
 
 from isal import igzip_lib
@@ -17,7 +17,7 @@ from isal import igzip_lib
 from exporter.core.runzip.codes import Reason, Refusal
 from exporter.core.runzip.layout import BZIP2, DEFLATED, LZMA, STORED
 
-__all__ = ["FAILURES", "BrokenStream", "plain_chunks"]
+__all__ = ["FAILURES", "BrokenStream", "gunzip", "plain_chunks"]
 
 #: Packed bytes handed to a decoder at once, and the most it returns at once.
 PACKED_CHUNK, PLAIN_CHUNK = 64 * 1024, 256 * 1024
@@ -31,7 +31,15 @@ FAILURES = (_IsalError, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
 class BrokenStream(Exception):
-    """The packed bytes are not one complete stream of their method, or not only that."""
+    """The packed bytes are not one complete stream of their method, or not only that.
+
+    `fed_at` is set where a decoder gave up over what it was fed from there on: what it would have
+    put out until then is not among the chunks.
+    """
+
+    def __init__(self, text: str, fed_at: int | None = None) -> None:
+        super().__init__(text)
+        self.fed_at = fed_at
 
 
 class _Decoder(Protocol):
@@ -45,14 +53,18 @@ class _Decoder(Protocol):
 
 
 def plain_chunks(
-    method: int, flags: int, packed: memoryview, plain_size: int, window_limit: int
-) -> Iterator[bytes]:
+    method: int, flags: int, packed: memoryview, plain_size: int, window_limit: int,
+    fine_from: int | None = None,
+) -> Iterator[bytes]:  # fmt: skip
     """Yield the plain bytes of a member in chunks of at most `PLAIN_CHUNK`.
 
     `plain_size` is the declared size, which only LZMA streams without an end marker need.
     Raises `BrokenStream` when the stream ends early, is malformed or is followed by further
     bytes, `Refusal` (ZIP_BOMB) for an LZMA window beyond `window_limit` bytes, and `ValueError`
     for an unsupported method. Chunks that came before an error are not to be trusted.
+
+    `fine_from` is the `fed_at` of an earlier reading: the decoder is fed single bytes from there,
+    so that hardly anything in front of the fault is lost.
     """
     if method == STORED:
         for at in range(0, len(packed), PLAIN_CHUNK):
@@ -60,29 +72,55 @@ def plain_chunks(
     elif method == DEFLATED:
         # Some writers give an empty file or a folder no stream at all.
         if packed or plain_size:
-            yield from _decode(igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_DEFLATE), b"", packed)
+            decoder = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_DEFLATE)
+            yield from _decode(decoder, b"", packed, fine_from)
     elif method == BZIP2:
-        yield from _decode(bz2.BZ2Decompressor(), b"", packed)
+        yield from _decode(bz2.BZ2Decompressor(), b"", packed, fine_from)
     elif method == LZMA:
         header, body = _lzma_header(flags, packed, plain_size, window_limit)
-        yield from _decode(lzma.LZMADecompressor(lzma.FORMAT_ALONE), header, body)
+        yield from _decode(lzma.LZMADecompressor(lzma.FORMAT_ALONE), header, body, fine_from)
     else:
         raise ValueError(f"method {method}")
 
 
-def _decode(decoder: _Decoder, header: bytes, packed: memoryview) -> Iterator[bytes]:
+def gunzip(packed: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the plain bytes of one gzip file that comes in chunks, in chunks of 256 KiB at most.
+
+    By the decoder that archives are read with, since another one is stricter about streams that
+    no usual program writes. Raises `BrokenStream`.
+    """
+    decoder = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
+    for chunk in packed:
+        for at in range(0, len(chunk), PACKED_CHUNK):
+            piece = chunk[at : at + PACKED_CHUNK]
+            while not decoder.eof and (piece or not decoder.needs_input):
+                try:
+                    plain = decoder.decompress(piece, PLAIN_CHUNK)
+                except FAILURES as error:
+                    raise BrokenStream("the stream is malformed") from error
+                piece = b""
+                if plain:
+                    yield plain
+    if not decoder.eof:
+        raise BrokenStream("the stream ends early")
+
+
+def _decode(
+    decoder: _Decoder, header: bytes, packed: memoryview, fine_from: int | None
+) -> Iterator[bytes]:
     """Drive a decoder over `header` and `packed`, which must be used up exactly."""
     piece: bytes | memoryview = header
-    at = 0
+    at = fed_at = 0
     while not decoder.eof:
         if not piece and decoder.needs_input:
-            piece = packed[at : at + PACKED_CHUNK]
+            size = PACKED_CHUNK if fine_from is None or at < fine_from else 1
+            piece, fed_at = packed[at : at + size], at
             at += len(piece)
         fed, piece = piece, b""
         try:
             plain = decoder.decompress(fed, PLAIN_CHUNK)
         except FAILURES as error:
-            raise BrokenStream("the stream is malformed") from error
+            raise BrokenStream("the stream is malformed", fed_at) from error
         if plain:
             yield plain
         elif not fed and not decoder.eof:

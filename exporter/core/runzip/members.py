@@ -8,6 +8,7 @@ chunks must be ready to throw them away.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from isal import isal_zlib
@@ -17,7 +18,7 @@ from exporter.core.runzip.inflate import BrokenStream, plain_chunks
 from exporter.core.runzip.layout import Archive, Member, Role
 from exporter.core.runzip.names import path_text
 from exporter.core.runzip.overview import Json, parse_overview
-from exporter.core.runzip.scan import HeaderSearch
+from exporter.core.runzip.scan import HeaderSearch, LogInStream
 
 __all__ = ["MemberReport", "Tick", "check_members", "read_member"]
 
@@ -44,11 +45,13 @@ class MemberReport:
 
 
 def read_member(
-    archive: Archive, member: Member, *, spent: int = 0, tick: Tick | None = None
-) -> Iterator[bytes]:
+    archive: Archive, member: Member, *, spent: int = 0, tick: Tick | None = None,
+    watch: Callable[[bytes], None] | None = None,
+) -> Iterator[bytes]:  # fmt: skip
     """Yield the plain bytes of one member in chunks of at most 256 KiB.
 
-    `spent` is what other members already produced, for the limit on the total.
+    `spent` is what other members already produced, for the limit on the total. `watch` is given
+    every chunk, also those behind the declared size, which are not handed on.
 
     Raises `Refusal`, for a log with the LOG_ reason of the same meaning: MEMBER_ENCRYPTED,
     MEMBER_METHOD, MEMBER_CORRUPT, ZIP_SIZE_LIE when the data goes on behind a declared size at
@@ -72,6 +75,8 @@ def read_member(
             meter.take(chunk)
             if tick is not None:
                 tick(len(chunk))
+            if watch is not None:
+                watch(chunk)
             if not meter.is_overrun:
                 yield chunk
     except BrokenStream as error:
@@ -153,6 +158,24 @@ def check_members(archive: Archive, *, tick: Tick | None = None) -> MemberReport
 
 
 @dataclass(slots=True)
+class _Nested:
+    """Refuses a member in whose plain bytes an archive lists the log (NESTED_ARCHIVE)."""
+
+    member: Member
+    search: LogInStream
+
+    def feed(self, chunk: bytes) -> None:
+        self._refuse_if(self.search.feed(chunk))
+
+    def finish(self) -> None:
+        self._refuse_if(self.search.finish())
+
+    def _refuse_if(self, is_found: bool) -> None:
+        if is_found:
+            raise Refusal(Reason.NESTED_ARCHIVE, {"member": self.member.index})
+
+
+@dataclass(slots=True)
 class _Survey:
     archive: Archive
     tick: Tick | None
@@ -182,15 +205,39 @@ class _Survey:
             self.notes.append(Note(NoteKind.MEMBER_CORRUPT, detail))
 
     def _read(self, member: Member) -> None:
-        nested = self.search.stream() if member.role is Role.KEPT else None
+        nested = _Nested(member, self.search.stream())
+        watch = nested.feed if member.role is Role.KEPT else None
         is_overview = member is self.archive.overview
-        for chunk in read_member(self.archive, member, spent=self.spent, tick=self._count):
-            if nested is not None and nested.feed(chunk):
-                raise Refusal(Reason.NESTED_ARCHIVE, {"member": member.index})
-            if is_overview and len(self.overview) <= self.archive.limits.overview_bytes:
-                self.overview += chunk
-        if nested is not None and nested.finish():
-            raise Refusal(Reason.NESTED_ARCHIVE, {"member": member.index})
+        try:
+            for chunk in read_member(
+                self.archive, member, spent=self.spent, tick=self._count, watch=watch
+            ):
+                if is_overview and len(self.overview) <= self.archive.limits.overview_bytes:
+                    self.overview += chunk
+        except Refusal as refusal:
+            # It is kept as it is, and some readers give out of it what comes before the fault.
+            if watch is not None and refusal.reason is Reason.MEMBER_CORRUPT:
+                nested.finish()
+                self._look_closer(member, refusal.__cause__)
+            raise
+        nested.finish()
+
+    def _look_closer(self, member: Member, cause: BaseException | None) -> None:
+        """Read a broken member again up to its fault, where the decoder kept the end to itself."""
+        if not isinstance(cause, BrokenStream) or cause.fed_at is None:
+            return
+        entry, limits = member.entry, self.archive.limits
+        nested = _Nested(member, self.search.stream())
+        with suppress(BrokenStream):
+            for chunk in plain_chunks(
+                entry.central.method, entry.central.flags, entry.packed, entry.plain_size,
+                limits.window_bytes, cause.fed_at,
+            ):  # fmt: skip
+                self._count(len(chunk))
+                nested.feed(chunk)
+                if self.spent > limits.total_bytes:
+                    raise Refusal(Reason.ZIP_BOMB, {"total_bytes": self.spent})
+        nested.finish()
 
     def _count(self, size: int) -> None:
         self.spent += size

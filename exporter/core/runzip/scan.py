@@ -24,6 +24,8 @@ _CENTRAL_KIND = 0x01
 _LOCAL_PLACES, _CENTRAL_PLACES = (26, 30), (28, 46)
 #: A header, its name and its extra block together are never longer.
 _LONGEST = 46 + 2 * 0xFFFF
+#: A second or two of looking at names.
+NAMES_BYTES = 32 * 1024 * 1024
 
 
 class Header(NamedTuple):
@@ -36,13 +38,15 @@ class Header(NamedTuple):
 class HeaderSearch:
     """Finds stray headers in the bytes of one archive.
 
-    Crafted bytes can hold a signature at every fourth position, so the search counts across
-    all its calls and raises `Refusal` (ZIP_BOMB) after `limit` headers.
+    Crafted bytes can hold a signature at every fourth position, each with a name as long as it
+    gets, so the search counts across all its calls and raises `Refusal` (ZIP_BOMB) after `limit`
+    headers, or `NAMES_BYTES` of their names and extra blocks.
     """
 
     def __init__(self, limit: int) -> None:
         self._left = limit
         self._limit = limit
+        self._bytes_left = NAMES_BYTES
 
     def between(self, view: memoryview, start: int, stop: int) -> Iterator[Header]:
         """Yield the headers whose signature stands in [`start`, `stop`).
@@ -51,16 +55,17 @@ class HeaderSearch:
         """
         inside = view[:stop]
         for found in _MARK.finditer(inside, start):
-            self._count()
+            self._count(inside, found.start())
             yield Header(found.start(), _names_log(inside, found.start()))
 
     def stream(self) -> LogInStream:
         """Return a search through data that arrives in chunks."""
         return LogInStream(self)
 
-    def _count(self) -> None:
+    def _count(self, view: memoryview, at: int) -> None:
         self._left -= 1
-        if self._left < 0:
+        self._bytes_left -= sum(_sizes(view, at))
+        if self._left < 0 or self._bytes_left < 0:
             raise Refusal(Reason.ZIP_BOMB, {"stray_headers_limit": self._limit})
 
 
@@ -81,7 +86,7 @@ class LogInStream:
             if len(data) - found.start() < _LONGEST and not _is_whole(view, found.start()):
                 keep_from = min(keep_from, found.start())
                 break
-            self._search._count()
+            self._search._count(view, found.start())
             if _names_log(view, found.start()):
                 return True
         self._kept = data[keep_from:]
@@ -98,20 +103,23 @@ def _places(view: memoryview, at: int) -> tuple[int, int]:
 
 
 def _is_whole(view: memoryview, at: int) -> bool:
+    name_at = at + _places(view, at)[1]
+    return len(view) >= name_at and len(view) >= name_at + sum(_sizes(view, at))
+
+
+def _sizes(view: memoryview, at: int) -> tuple[int, int]:
+    """Declared bytes of name and extra block; none of a header that is cut in front of them."""
     sizes_at, name_at = _places(view, at)
     if len(view) < at + name_at:
-        return False
+        return 0, 0
     name_size, extra_size = struct.unpack_from("<HH", view, at + sizes_at)
-    return len(view) >= at + name_at + int(name_size) + int(extra_size)
+    return int(name_size), int(extra_size)
 
 
 def _names_log(view: memoryview, at: int) -> bool:
     """Judge the header at `at`, as far as the bytes go."""
-    sizes_at, name_at = _places(view, at)
-    if len(view) < at + name_at:
-        return False
-    name_size, extra_size = struct.unpack_from("<HH", view, at + sizes_at)
-    begin = at + name_at
+    name_size, extra_size = _sizes(view, at)
+    begin = at + _places(view, at)[1]
     name = bytes(view[begin : begin + name_size])
     if log_rank(name) is not None:
         return True
