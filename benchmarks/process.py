@@ -6,7 +6,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,15 @@ class Cost:
     bytes_out: int
 
 
-#: Starts the command from a small process, because a child's peak counts what its parent had.
+#: Starts the command from a small process, because a child's peak counts what its parent had. The
+#: time is taken there: the small process has a start of its own.
 _LAUNCHER = """
-import os, resource, subprocess, sys
+import os, resource, subprocess, sys, time
+began = time.perf_counter()
 code = subprocess.call(sys.argv[2:])
+took = time.perf_counter() - began
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-os.write(int(sys.argv[1]), f"{used.ru_utime + used.ru_stime} {used.ru_maxrss}".encode())
+os.write(int(sys.argv[1]), f"{took} {used.ru_utime + used.ru_stime} {used.ru_maxrss}".encode())
 sys.exit(code)
 """
 
@@ -35,7 +37,6 @@ sys.exit(code)
 def run(arguments: Sequence[str], environment: dict[str, str], out: Path | None = None) -> Cost:
     """One finished run; a failing command ends the benchmark with its message."""
     reader, writer = os.pipe()
-    started = time.perf_counter()
     with open(out or os.devnull, "wb") as target:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(writer), *arguments],
@@ -44,14 +45,13 @@ def run(arguments: Sequence[str], environment: dict[str, str], out: Path | None 
             env={**os.environ, **environment},
             pass_fds=[writer],
         )
-    seconds = time.perf_counter() - started
     os.close(writer)
     with os.fdopen(reader) as said:
-        cpu_seconds, peak_kib = said.read().split()
+        seconds, cpu_seconds, peak_kib = said.read().split()
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)}: exit {done.returncode}: {done.stderr.decode()}")
     size = out.stat().st_size if out else 0
-    return Cost(seconds, float(cpu_seconds), int(peak_kib) / 1024, size)
+    return Cost(float(seconds), float(cpu_seconds), int(peak_kib) / 1024, size)
 
 
 def median_of(times: int, once: Callable[[], float]) -> float:
