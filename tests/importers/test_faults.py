@@ -88,6 +88,13 @@ def outcome(url: str) -> dict[str, object]:
     return found
 
 
+def skip_numbers_of_models(url: str) -> None:
+    """As a kill in the middle of storing new models does, which a test hits by chance only."""
+    assert finish(start(url, Path(os.devnull))) == 1, "what is no archive is refused"
+    with closing(psycopg.connect(url, autocommit=True)) as conn:
+        conn.execute("SELECT nextval(pg_get_serial_sequence('exporter.models', 'model_id'))")
+
+
 def sessions_so_far(url: str) -> int:
     with closing(psycopg.connect(url, autocommit=True)) as conn:
         row = conn.execute("SELECT count(*) FROM exporter.sessions").fetchone()
@@ -105,6 +112,7 @@ def test_a_killed_import_that_is_run_again_ends_like_a_clean_one(
 ) -> None:
     url = make_database()
     chance = random.Random(seed)
+    skip_numbers_of_models(url)
     for _ in range(3):
         process = start(url, source, apart)
         wanted = sessions_so_far(url) + chance.randrange(1, 40)

@@ -96,20 +96,28 @@ def everything(world: Pipeline) -> str:
 
 def stored(world: Pipeline) -> dict[str, list[tuple[Any, ...]]]:
     """What the archive says, without the numbers it gave and the times it was told at."""
+    # A digest covers the numbers of models, which differ from archive to archive.
+    given = "{session_key,source_id,inserted_revision,changed_revision,digest}"
     queries = {
-        "sessions": "SELECT id, digest, fingerprint, presence, shadowed, worktree_root, path_key"
-        " FROM sessions ORDER BY id, source_id",
-        "usage": "SELECT s.id, u.position, m.name, u.input_tokens, u.output_tokens, u.is_counted,"
-        " u.at, u.reported_cost, u.dedup_key FROM usage_rows AS u JOIN sessions AS s"
-        " USING (session_key) JOIN models AS m USING (model_id) ORDER BY 1, 2",
-        "points": "SELECT s.id, p.ordinal, p.at, p.active_nanoseconds FROM activity_points AS p"
-        " JOIN sessions AS s USING (session_key) ORDER BY 1, 2",
+        "sessions": f"SELECT id, to_jsonb(s) - '{given}'::text[] FROM sessions AS s"
+        " ORDER BY id, source_id",
+        "usage": "SELECT s.id, u.position, m.name,"
+        " to_jsonb(u) - '{session_key,model_id}'::text[]"
+        " FROM usage_rows AS u JOIN sessions AS s USING (session_key)"
+        " JOIN models AS m USING (model_id) ORDER BY 1, 2",
+        "points": "SELECT s.id, p.ordinal, m.name, a.name,"
+        " to_jsonb(p) - '{session_key,model_id,active_model_id}'::text[]"
+        " FROM activity_points AS p JOIN sessions AS s USING (session_key)"
+        " LEFT JOIN models AS m USING (model_id)"
+        " LEFT JOIN models AS a ON a.model_id = p.active_model_id ORDER BY 1, 2",
         "lines": "SELECT head, usage, tail FROM session_lines ORDER BY head",
         "sums": "SELECT s.id, m.name, x.input_tokens, x.reported_cost, x.computed_rows"
         " FROM session_models AS x JOIN sessions AS s USING (session_key)"
         " JOIN models AS m USING (model_id) ORDER BY 1, 2",
     }
-    return {name: world.conn.execute(query).fetchall() for name, query in queries.items()}
+    return {
+        name: world.conn.execute(query.encode()).fetchall() for name, query in queries.items()
+    }
 
 
 def revision(world: Pipeline) -> int:
