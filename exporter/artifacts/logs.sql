@@ -31,10 +31,11 @@ FOR KEY SHARE
 -- name: original
 SELECT body, ref, sha256 FROM artifact_originals WHERE original_id = %(original)s
 
--- Logs and originals that are in the database. Reads the rows, not what is stored beside them.
+-- Logs and originals that are in the database. Reads the rows, not what is stored beside them, and
+-- not the log column, which is not for the job's role.
 -- name: inline_bytes
 SELECT coalesce((SELECT sum(p.run_track_activity_bytes) FROM {plans} AS p
-                  WHERE p.run_track_activity_jsonl IS NOT NULL), 0)
+                  WHERE p.run_track_activity_encoding IS DISTINCT FROM 'external'), 0)
     + coalesce((SELECT sum(byte_length) FROM artifact_blobs WHERE original_id IS NULL), 0)
     + coalesce((SELECT sum(byte_length) FROM artifact_originals WHERE ref IS NULL), 0)
 

@@ -104,6 +104,8 @@ RULES: Final[Mapping[str, tuple[Rights, Rights, Rights]]] = {
 }
 #: Tables of a later migration that has not been given a rule.
 UNKNOWN: Final = (NOTHING, NOTHING, CHANGE)
+#: Functions of ours that do a backfill's work on logs with the rights of their owner.
+GUARDED: Final = ("keep_standing_log(uuid, bigint)", "standing_log_bytes(uuid)")
 #: Tables of another program whose git remotes the backfill scrubs in place.
 REMOTES: Final = (NOTHING, CHANGE, CHANGE)
 
@@ -116,11 +118,11 @@ _PLAN_WRITES = (
     " run_track_activity_bytes run_track_activity_encoding run_track_activity_ref"
     " run_activity_overview_json"
 )
-#: The plan table. The backfill reads legacy snapshots, which it takes apart, and asks the server
-#: how long the log is that it stored, which needs SELECT on that column.
+#: The plan table. The backfill reads legacy snapshots, which it takes apart; the logs that stand in
+#: rows it writes and does not read.
 PLANS: Final = (
     _on(select=_PLAN_FACTS),
-    _on(select=f"{_PLAN_FACTS} run_zip_snapshot run_track_activity_jsonl", update=_PLAN_WRITES),
+    _on(select=f"{_PLAN_FACTS} run_zip_snapshot", update=_PLAN_WRITES),
     {"SELECT": None, "UPDATE": None},
 )
 
@@ -257,6 +259,13 @@ def _on_places(facts: Facts, role: Role) -> list[sql.Composed]:
     made.append(sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(schema, name))
     made.append(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, name))
     made.append(sql.SQL("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {} TO {}").format(schema, name))
+    if role.purposes == {Purpose.READER}:
+        made += [
+            sql.SQL("REVOKE EXECUTE ON FUNCTION {}.{} FROM {}").format(
+                schema, sql.SQL(function), name
+            )
+            for function in GUARDED
+        ]
     used = {
         table.schema
         for table in facts.tables
@@ -392,7 +401,7 @@ def _prove(conn: psycopg.Connection[Any], facts: Facts) -> None:
 
 
 def ungranted(conn: psycopg.Connection[Any], schema: str) -> list[str]:
-    """Tables of ours that came after the grants were applied; none where none ever were."""
+    """Tables and functions of ours that came after grants; none where none were ever applied."""
     return [row[0] for row in conn.execute(QUERIES["ungranted"], {"schema": schema})]
 
 

@@ -44,13 +44,21 @@ CROSS JOIN (VALUES ('DELETE'), ('TRUNCATE')) AS p (privilege)
 WHERE has_table_privilege(r.role, format('%%I.%%I', t.schema, t.name), p.privilege)
 ORDER BY 1, 2, 3, 5, 4
 
--- Tables of ours that nobody was granted anything on, where somebody was let into the schema: a
--- later migration made them.
+-- Tables of ours that nobody was granted anything on, where somebody was let into the schema, and
+-- functions that only their owner may call, where somebody else runs jobs: a later migration made
+-- them.
 -- name: ungranted
 SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p') AND c.relacl IS NULL
   AND EXISTS (SELECT FROM aclexplode(n.nspacl) AS g WHERE g.grantee <> n.nspowner)
-ORDER BY c.relname
+UNION ALL
+SELECT p.proname || '()' FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE n.nspname = %(schema)s AND p.prosecdef
+  AND NOT EXISTS (SELECT FROM aclexplode(p.proacl) AS g WHERE g.grantee <> p.proowner)
+  AND EXISTS (SELECT FROM pg_class AS c, aclexplode(c.relacl) AS g
+      WHERE c.relnamespace = n.oid AND c.relname = 'job_items'
+        AND g.privilege_type = 'INSERT' AND g.grantee <> c.relowner)
+ORDER BY 1
 
 -- Columns of one table that the role of this connection lacks a right on.
 -- name: lacking

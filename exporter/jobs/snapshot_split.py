@@ -123,8 +123,8 @@ def split(
     text: bytearray | None = None
     usage = runzip.LogUsage() if derives_overview and report.overview is None else None
     if archive.log is not None:
-        reader = runzip.LogReader(archive, spent=report.plain_bytes, tick=tick)
         is_inline = storage == "text" and archive.log.entry.plain_size <= inline_max
+        reader = runzip.LogReader(archive, spent=report.plain_bytes, tick=tick, is_text=is_inline)
         text = _read(reader, usage, as_text=is_inline)
     facts = reader.facts if reader else None
     verdict = runzip.conclude(archive, report, facts)
@@ -429,7 +429,7 @@ class SnapshotSplit:
             if found.packed is not None:
                 _keep_packed(conn, table, parameters, found.packed)
             if new is not None and found.log_bytes is not None:
-                conn.execute(table.fill(QUERIES["keep_text"]), parameters)
+                conn.execute(QUERIES["keep_text"], parameters)
             _update(conn, table, parameters, found, size)
         return Tally({found.outcome: 1}, source.size, size)
 
@@ -501,7 +501,11 @@ def _update(
     logs.accept_utf8(conn)
     packed = QUERIES["packed"] if ref is not None else sql.SQL("")
     statement = QUERIES[name].format(plans=table.identifier, packed=packed)
-    row = conn.execute(statement, values).fetchone()
-    wanted = (size, None if found.text is None else len(found.text))
-    if row is None or tuple(row) != wanted:
+    with logs.sent_at_once(conn):
+        held = conn.execute(statement, values).fetchone()
+    is_whole = held is not None and held[0] == size
+    if is_whole and found.text is not None:
+        held = conn.execute(QUERIES["log_bytes"], parameters).fetchone()
+        is_whole = held is not None and held[0] == len(found.text)
+    if not is_whole:
         raise ExporterError("the server stored another length than was sent")

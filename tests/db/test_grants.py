@@ -257,8 +257,10 @@ def test_the_operator_imports_and_backfills_and_looks_after_jobs(
     assert exporter(url, "jobs", "quarantine").exit == 3
     done(url, "jobs", "retry", "ZIP_NOT_ZIP")
     assert plans.item(odd)[0] == "pending"
+    again = plans.add(snapshot(), run_track_activity_jsonl="kept from an earlier split")
     compact = plans.add(snapshot())
     assert exporter(url, "backfill", "snapshots", "--log-storage", "compact").exit == 3
+    assert ("log", "", b"kept from an earlier split") in plans.originals(again)
     assert plans.row(compact)["run_track_activity_encoding"] == "external"
     done(url, "artifacts", "download", str(plan), "-o", str(tmp_path / "run.zip"))
 
@@ -292,6 +294,7 @@ def test_the_operator_fills_the_object_store_and_the_admin_reads_moves_and_colle
         "SELECT body FROM artifact_blobs",
         "SELECT cursor_secret FROM archive",
         "SELECT run_track_activity_ref FROM task_item",
+        "SELECT run_track_activity_jsonl FROM task_item",
         "SELECT prompt FROM task_item",
         "SELECT * FROM task_item",
         "UPDATE task_item SET prompt = ''",
@@ -305,6 +308,68 @@ def test_the_operator_fills_the_object_store_and_the_admin_reads_moves_and_colle
 )
 def test_the_operator_is_refused(world: World, statement: str) -> None:
     assert refused(world.as_role("operator"), statement)
+
+
+def test_the_functions_of_the_operator_show_nobody_a_log(world: World) -> None:
+    """Reader and public may not call them; the operator has a number from them, and no text."""
+    length = f"SELECT standing_log_bytes('{world.split}')"
+    keep = f"SELECT keep_standing_log('{world.split}', 7)"
+    for statement in (length, keep):
+        assert refused(world.as_role("reader"), statement)
+    with connect(settings_for(world.as_role("operator"))) as conn, conn.transaction() as held:
+        row = conn.execute(length.encode()).fetchone()
+        assert row == (len(LOG_DATA),)
+        assert conn.execute(keep.encode()).fetchone() == ("",)
+        raise psycopg.Rollback(held)
+
+
+def test_the_functions_of_the_operator_run_nobodys_code(roles: Roles) -> None:
+    """With the rights of their owner, a policy on a table of that name would be worth a lot."""
+    operator = roles.make("o")
+    done(roles.url, "db", "grants", "--operator", operator, "--apply")
+    with psycopg.connect(roles.url, autocommit=True) as conn:
+        conn.execute("ALTER TABLE exporter.task_item RENAME TO task_item_of_old")
+        make = "CREATE SCHEMA trap AUTHORIZATION {role}"
+        conn.execute(sql.SQL(make).format(role=sql.Identifier(operator)))
+    with connect(settings_for(roles.of(operator))) as conn:
+        conn.execute("""
+            CREATE TABLE trap.plans
+                (id uuid, run_zip_snapshot bytea, run_track_activity_jsonl text);
+            INSERT INTO trap.plans (id) VALUES (gen_random_uuid());
+            CREATE FUNCTION trap.springs() RETURNS boolean LANGUAGE plpgsql AS
+                'BEGIN RAISE EXCEPTION ''sprung''; END';
+            CREATE POLICY trap ON trap.plans USING (trap.springs());
+            ALTER TABLE trap.plans ENABLE ROW LEVEL SECURITY;
+            ALTER TABLE trap.plans FORCE ROW LEVEL SECURITY;
+        """)
+        for call in (
+            "standing_log_bytes(gen_random_uuid())",
+            "keep_standing_log(gen_random_uuid(), 1)",
+        ):
+            try:
+                conn.execute(f"SELECT {call}".encode())
+            except psycopg.Error as error:
+                assert "sprung" not in str(error)
+            conn.execute("ALTER TABLE trap.plans ALTER run_track_activity_jsonl TYPE varchar")
+        conn.execute("DROP TABLE trap.plans")
+        conn.execute("CREATE VIEW trap.plans AS SELECT gen_random_uuid() AS id,"
+            " ''::bytea AS run_zip_snapshot, trap.springs()::text AS run_track_activity_jsonl")  # fmt: skip
+        with pytest.raises(psycopg.errors.UndefinedTable, match="not one plan table"):
+            conn.execute("SELECT standing_log_bytes(gen_random_uuid())")
+
+
+def test_an_upgrade_names_functions_that_the_operator_may_not_call_yet(roles: Roles) -> None:
+    operator, reader = roles.make("o"), roles.make("r")
+    options = ("--operator", operator, "--reader", reader)
+    done(roles.url, "db", "downgrade", "0008", "--yes")
+    with psycopg.connect(roles.url) as conn:
+        name = sql.Identifier(operator)
+        conn.execute(sql.SQL("GRANT USAGE ON SCHEMA exporter TO {}").format(name))
+        conn.execute(sql.SQL("GRANT INSERT ON exporter.job_items TO {}").format(name))
+    upgraded = exporter(roles.url, "db", "upgrade")
+    assert {"keep_standing_log(),", "standing_log_bytes(),"} <= set(upgraded.stderr.split())
+    done(roles.url, "db", "grants", *options, "--apply")
+    assert "keep_standing_log" not in exporter(roles.url, "db", "upgrade").stderr
 
 
 # --- The admin ------------------------------------------------------------------------------

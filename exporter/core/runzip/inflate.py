@@ -1,7 +1,8 @@
 """Plain bytes of one member, in bounded pieces whatever the packed data claims.
 
 DEFLATE goes through ISA-L, which inflates about twice as fast as zlib and, unlike a one-shot
-decoder, needs no buffer for the whole output.
+decoder, needs no buffer for the whole output. It lets streams pass that zlib refuses, and with it
+most programs that read archives, so what others are to read goes through zlib.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol, cast
 
@@ -24,10 +26,11 @@ PACKED_CHUNK, PLAIN_CHUNK = 64 * 1024, 256 * 1024
 
 _LZMA_HEADER = struct.Struct("<HHBI")
 _END_MARKER = 0x0002
+_RAW = igzip_lib.DECOMP_DEFLATE
 # The stub of isal declares its error as an instance.
 _IsalError = cast("type[Exception]", igzip_lib.IsalError)
 #: What the decoders raise about a malformed stream.
-FAILURES = (_IsalError, lzma.LZMAError, OSError, EOFError, ValueError)
+FAILURES = (_IsalError, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
 class BrokenStream(Exception):
@@ -52,9 +55,32 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
 
 
+class _Zlib:
+    """zlib with the interface of the other decoders."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._stream.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
+        # New data comes only after the tail is used up.
+        return self._stream.decompress(data or self._stream.unconsumed_tail, max_length)
+
+
 def plain_chunks(
     method: int, flags: int, packed: memoryview, plain_size: int, window_limit: int,
-    fine_from: int | None = None,
+    fine_from: int | None = None, *, is_strict: bool = False,
 ) -> Iterator[bytes]:  # fmt: skip
     """Yield the plain bytes of a member in chunks of at most `PLAIN_CHUNK`.
 
@@ -64,7 +90,8 @@ def plain_chunks(
     for an unsupported method. Chunks that came before an error are not to be trusted.
 
     `fine_from` is the `fed_at` of an earlier reading: the decoder is fed single bytes from there,
-    so that hardly anything in front of the fault is lost.
+    so that hardly anything in front of the fault is lost. `is_strict` takes no DEFLATE stream that
+    zlib does not take.
     """
     if method == STORED:
         for at in range(0, len(packed), PLAIN_CHUNK):
@@ -72,7 +99,7 @@ def plain_chunks(
     elif method == DEFLATED:
         # Some writers give an empty file or a folder no stream at all.
         if packed or plain_size:
-            decoder = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_DEFLATE)
+            decoder = _Zlib() if is_strict else igzip_lib.IgzipDecompressor(_RAW)
             yield from _decode(decoder, b"", packed, fine_from)
     elif method == BZIP2:
         yield from _decode(bz2.BZ2Decompressor(), b"", packed, fine_from)

@@ -30,7 +30,8 @@ _LARGEST_STORED_BLOCK = 0xFFFF
 class LogFacts:
     """A log that was read to its end and found whole.
 
-    `is_lossy` says that its text differs from its bytes, see `LogText`.
+    `is_lossy` says that its text differs from its bytes, see `LogText`; False where no text of it
+    was asked for.
     """
 
     plain_bytes: int
@@ -51,14 +52,18 @@ class LogReader:
 
     `spent` is the plain size of the other members (`MemberReport.plain_bytes`), for the limit
     on the total. `tick` is called with the size of every chunk and may raise to stop the work.
+    `is_text` False: the log is stored as its bytes, and what its text would be is not looked at.
     """
 
-    def __init__(self, archive: Archive, *, spent: int = 0, tick: Tick | None = None) -> None:
+    def __init__(
+        self, archive: Archive, *, spent: int = 0, tick: Tick | None = None, is_text: bool = True
+    ) -> None:
         if archive.log is None:
             raise ValueError("the archive has no log")
         self._chunks = read_member(archive, archive.log, spent=spent, tick=tick)
         self._log = archive.log
         self._text = LogText()
+        self._is_text = is_text
         self._facts: LogFacts | None = None
 
     def exact(self) -> Iterator[bytes]:
@@ -68,7 +73,7 @@ class LogReader:
         the last chunk: what was yielded before is then to be thrown away.
         """
         for chunk in self._chunks:
-            if not self._text.is_lossy:
+            if self._is_text and not self._text.is_lossy:
                 self._text.feed(chunk)
             yield chunk
         self._text.finish()

@@ -8,7 +8,6 @@ chunks must be ready to throw them away.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from isal import isal_zlib
@@ -46,12 +45,13 @@ class MemberReport:
 
 def read_member(
     archive: Archive, member: Member, *, spent: int = 0, tick: Tick | None = None,
-    watch: Callable[[bytes], None] | None = None,
+    watch: Callable[[bytes], None] | None = None, is_strict: bool = False,
 ) -> Iterator[bytes]:  # fmt: skip
     """Yield the plain bytes of one member in chunks of at most 256 KiB.
 
     `spent` is what other members already produced, for the limit on the total. `watch` is given
-    every chunk, also those behind the declared size, which are not handed on.
+    every chunk, also those behind the declared size, which are not handed on. `is_strict` finds a
+    stream broken that zlib does not take, and with it most programs.
 
     Raises `Refusal`, for a log with the LOG_ reason of the same meaning: MEMBER_ENCRYPTED,
     MEMBER_METHOD, MEMBER_CORRUPT, ZIP_SIZE_LIE when the data goes on behind a declared size at
@@ -69,6 +69,7 @@ def read_member(
         entry.packed,
         entry.plain_size,
         archive.limits.window_bytes,
+        is_strict=is_strict,
     )
     try:
         for chunk in chunks:
@@ -206,38 +207,51 @@ class _Survey:
 
     def _read(self, member: Member) -> None:
         nested = _Nested(member, self.search.stream())
-        watch = nested.feed if member.role is Role.KEPT else None
+        is_kept = member.role is Role.KEPT
+        watch = nested.feed if is_kept else None
         is_overview = member is self.archive.overview
         try:
             for chunk in read_member(
-                self.archive, member, spent=self.spent, tick=self._count, watch=watch
-            ):
+                self.archive, member, spent=self.spent, tick=self._count, watch=watch,
+                is_strict=is_kept,
+            ):  # fmt: skip
                 if is_overview and len(self.overview) <= self.archive.limits.overview_bytes:
                     self.overview += chunk
         except Refusal as refusal:
-            # It is kept as it is, and some readers give out of it what comes before the fault.
-            if watch is not None and refusal.reason is Reason.MEMBER_CORRUPT:
+            # It is kept as it is, and some readers give out of it what comes before the fault, or
+            # do not see one.
+            if is_kept and refusal.reason is Reason.MEMBER_CORRUPT:
                 nested.finish()
-                self._look_closer(member, refusal.__cause__)
+                if isinstance(refusal.__cause__, BrokenStream):
+                    self._look_closer(member, is_strict=True)
+                    self._look_closer(member, is_strict=False)
             raise
         nested.finish()
 
-    def _look_closer(self, member: Member, cause: BaseException | None) -> None:
-        """Read a broken member again up to its fault, where the decoder kept the end to itself."""
-        if not isinstance(cause, BrokenStream) or cause.fed_at is None:
-            return
+    def _look_closer(self, member: Member, *, is_strict: bool) -> None:
+        """Read a broken member as far as a decoder goes, with what it keeps back at a fault."""
+        fed_at = self._watched(member, None, is_strict=is_strict)
+        if fed_at is not None:
+            self._watched(member, fed_at, is_strict=is_strict)
+
+    def _watched(self, member: Member, fine_from: int | None, *, is_strict: bool) -> int | None:
+        """Look for an archive in a member; returns where the decoder gave up, if it did."""
         entry, limits = member.entry, self.archive.limits
         nested = _Nested(member, self.search.stream())
-        with suppress(BrokenStream):
+        fed_at = None
+        try:
             for chunk in plain_chunks(
                 entry.central.method, entry.central.flags, entry.packed, entry.plain_size,
-                limits.window_bytes, cause.fed_at,
+                limits.window_bytes, fine_from, is_strict=is_strict,
             ):  # fmt: skip
                 self._count(len(chunk))
                 nested.feed(chunk)
                 if self.spent > limits.total_bytes:
                     raise Refusal(Reason.ZIP_BOMB, {"total_bytes": self.spent})
+        except BrokenStream as error:
+            fed_at = error.fed_at
         nested.finish()
+        return fed_at
 
     def _count(self, size: int) -> None:
         self.spent += size
