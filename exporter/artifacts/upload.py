@@ -7,7 +7,7 @@ the object store, where it is whole before the transaction begins.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
@@ -16,11 +16,15 @@ from exporter.artifacts import logs, plans, store
 from exporter.artifacts.logs import Placement
 from exporter.artifacts.plans import PlanTable
 from exporter.core import runzip
-from exporter.core.runzip import Refusal
+from exporter.core.runzip import NoteKind, Refusal
 from exporter.db import queries
 from exporter.errors import ExporterError
 
 QUERIES = queries.load(__file__)
+
+#: Notes on members that the backfill leaves out of what is served: they could be unpacked into
+#: another folder than the one that was meant.
+_LEAVES_ITS_FOLDER: Final = (NoteKind.UNSAFE_NAME, NoteKind.SYMLINK)
 
 
 def put(
@@ -29,17 +33,12 @@ def put(
     """Store a snapshot as the plan's and return the plan's new generation.
 
     The snapshot before it is kept as an original, where `placement` says; report, log and overview
-    stay. Raises ExporterError, with the plan unchanged, for what may hold the log or cannot be
-    read in one way only, for a plan that a run is at work on, and when the snapshot that was to
-    be kept in the object store was itself replaced meanwhile.
+    stay. Raises ExporterError, with the plan unchanged, for what may hold the log, cannot be
+    read in one way only or could leave the folder it is unpacked into, for a plan that a run is
+    at work on, and when the snapshot that was to be kept in the object store was itself replaced
+    meanwhile.
     """
-    try:
-        runzip.verify(data)
-    except Refusal as refusal:
-        raise ExporterError(
-            f"the upload for plan {plan} was refused ({refusal.code})",
-            hint="nothing was stored; upload an archive without the internal log",
-        ) from refusal
+    _check(plan, data)
     table = plans.find(conn)
     values = {"plan": plan, "snapshot": data, "sha256": hashlib.sha256(data).digest()}
     _require_idle(plan, conn.execute(table.fill(QUERIES["state"]), values).fetchone())
@@ -64,6 +63,25 @@ def put(
         conn.execute(QUERIES["close_quarantine"], {"plan": plan})
         store.record_proven(conn, plan, row[0], data)
     return int(row[0])
+
+
+def _check(plan: UUID, data: bytes) -> None:
+    """Raise ExporterError, with the code of what was found, for bytes that may not be served."""
+    try:
+        runzip.verify(data)
+    except Refusal as refusal:
+        raise ExporterError(
+            f"the upload for plan {plan} was refused ({refusal.code})",
+            hint="nothing was stored; upload an archive without the internal log",
+        ) from refusal
+    found = {note.kind for note in runzip.inspect(data).notes}
+    for kind in _LEAVES_ITS_FOLDER:
+        if kind in found:
+            raise ExporterError(
+                f"the upload for plan {plan} was refused ({kind})",
+                hint="nothing was stored; upload an archive of plain files and folders whose names"
+                " are relative and have no '..'",
+            )
 
 
 def _require_idle(plan: UUID, found: tuple[Any, ...] | None) -> int:

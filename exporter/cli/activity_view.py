@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from exporter.cli.render import cells, shortened, to_left
+from exporter.cli.render import cells, console, shortened, to_left
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -162,17 +162,16 @@ def heat_strip(agents: Sequence[int], elapsed: int, width: int) -> list[tuple[st
 
 
 def _print_strip(head: Row, zone: ZoneInfo, out: TextIO, width: int) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     agents = [bucket["max_agents"] for bucket in head["buckets"]]
     strip = Text()
     for character, level in heat_strip(agents, head["elapsed_bucket_count"], width):
         strip.append(character, style=None if level is None else f"color({_HEAT[level]})")
-    # Only a terminal has a width. Console leaves the colours out where NO_COLOR asks for it.
-    console = Console(file=out, width=width, highlight=False, force_terminal=True)
-    console.print(strip, no_wrap=True, overflow="crop")
-    console.print(Text(_axis(head, zone, len(strip)), style="dim"), no_wrap=True, overflow="crop")
+    # Only a terminal has a width.
+    screen = console(file=out, width=width, highlight=False, force_terminal=True)
+    screen.print(strip, no_wrap=True, overflow="crop")
+    screen.print(Text(_axis(head, zone, len(strip)), style="dim"), no_wrap=True, overflow="crop")
     out.write("\n")
 
 

@@ -100,8 +100,8 @@ def put(plan: UUID, file: Path, settings: Settings, as_json: bool) -> None:
     """Make FILE the snapshot of plan ID, if it is proven free of the log. For administrators.
 
     The snapshot that it replaces is kept, in the object store where it is large; report, log and
-    overview stay. A file that may hold the log, or that can be read in two ways, is refused and
-    nothing is stored.
+    overview stay. A file that may hold the log, that can be read in two ways, or that has links or
+    names that lead out of its folder, is refused and nothing is stored.
     """
     from exporter.artifacts.upload import put as put_snapshot
     from exporter.core.runzip import LIMITS

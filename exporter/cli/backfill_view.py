@@ -163,7 +163,6 @@ class _Bar:
     """A bar of one line, and below it the reason while the run waits."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn
 
@@ -176,7 +175,7 @@ class _Bar:
         )
         self._task = self._bar.add_task("", total=0, speed="", problem="", visible=False)
         # Refreshed by hand, once per look at the facts.
-        self.live = Live(console=Console(stderr=True), auto_refresh=False)
+        self.live = Live(console=render.console(stderr=True), auto_refresh=False)
 
     def __call__(self, facts: dict[str, Any]) -> None:
         from rich.console import Group

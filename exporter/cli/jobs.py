@@ -72,12 +72,18 @@ def quarantine(reason: str | None, limit: int, settings: Settings, as_json: bool
 @database_option
 @json_option
 def retry(reason: str, settings: Settings, as_json: bool) -> None:
-    """Let the next backfill try the plans again that are in quarantine for REASON."""
+    """Let the next backfill try again what is in quarantine for REASON."""
     from exporter.db.connect import session
-    from exporter.jobs import ledger
+    from exporter.jobs import ledger, reasons
 
     with session(settings) as conn:
         count = ledger.requeue(conn, reason)
+    if not count and not reasons.is_known(reason):
+        raise BadInput(
+            "REASON",
+            f"{reason!r} is no reason code, and nothing is in quarantine for it",
+            accepted="a reason that 'exporter jobs quarantine' lists, such as ZIP_TRUNCATED",
+        )
     if as_json:
         render.print_json({"reason": reason, "requeued": count})
     else:

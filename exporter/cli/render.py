@@ -11,6 +11,7 @@ then nothing is written.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from exporter.core.denylist import refuse_denied
 from exporter.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as RichBar
     from rich.progress import TaskID
 
@@ -71,6 +73,18 @@ def shortened(text: str, width: int) -> str:
     from rich.cells import chop_cells
 
     return f"{chop_cells(text, width - 1)[0] if width > 1 else ''}…"
+
+
+def colours() -> bool:
+    """Whether terminals get colours and other styles, which NO_COLOR with any value forbids."""
+    return not os.environ.get("NO_COLOR")
+
+
+def console(**options: Any) -> Console:
+    """Rich's console with these options. Of its own it keeps bold and dim under NO_COLOR."""
+    from rich.console import Console
+
+    return Console(color_system="auto" if colours() else None, **options)
 
 
 def print_json(value: Any, out: TextIO | None = None) -> None:
@@ -174,7 +188,6 @@ class _TerminalProgress:
 
 
 def _bar() -> RichBar:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
@@ -182,14 +195,13 @@ def _bar() -> RichBar:
         BarColumn(bar_width=24),
         TextColumn("{task.completed:,.0f} {task.fields[unit]}", markup=False),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console(stderr=True),
     )
 
 
 def _rich_table(
     columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[bool]
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -198,7 +210,7 @@ def _rich_table(
         table.add_column(name, justify="right" if is_right else "left", overflow="fold")
     for line in texts:
         table.add_row(*(Text(text) for text in line))
-    Console().print(table)
+    console().print(table)
 
 
 def _refuse_denied_keys(value: Any) -> None:

@@ -105,19 +105,24 @@ def _outputs_of(golden: Path, settings: Settings, folder: Path) -> Mapping[str, 
 
 def _run(settings: Settings, golden: Path, *arguments: str) -> bytes:
     """What a command of ours writes to stdout, run in a folder and away from our settings."""
-    from exporter.db import connect
-
-    ours = ("EXPORTER_", "PG")
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(ours) and name != "DATABASE_URL"
-    }
-    environment["EXPORTER_DATABASE_URL"] = connect.database_url(settings)
-    environment["EXPORTER_SCHEMA"] = settings.schema
     command = [sys.executable, "-m", "exporter", *arguments]
-    done = subprocess.run(command, env=environment, cwd=golden, capture_output=True, check=False)
+    done = subprocess.run(
+        command, env=_environment(settings), cwd=golden, capture_output=True, check=False
+    )
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip()
         raise ExporterError(f"'exporter {arguments[0]}' failed on golden data ({said})")
     return done.stdout
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The environment of a command that knows no settings but these."""
+    from exporter.db import connect
+
+    others = ("EXPORTER_", "PG")
+    # Other threads hide libpq's variables for moments: of those not even the value is asked for.
+    names = [name for name in list(os.environ) if not name.startswith(others)]
+    environment = {name: os.environ[name] for name in names if name != "DATABASE_URL"}
+    environment["EXPORTER_DATABASE_URL"] = connect.database_url(settings)
+    environment["EXPORTER_SCHEMA"] = settings.schema
+    return environment

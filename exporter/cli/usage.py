@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from datetime import UTC, datetime
@@ -231,7 +230,7 @@ def _write(report: Report, framing: str, out: IO[bytes], given: dict[str, Any]) 
     from exporter.core import wire
 
     if framing == "human":
-        from exporter.cli import usage_view
+        from exporter.cli import render, usage_view
 
         breakdown = given["breakdown"]
         # Who asks for the format by name gets the contract's own table everywhere.
@@ -242,7 +241,7 @@ def _write(report: Report, framing: str, out: IO[bytes], given: dict[str, Any]) 
                 report,
                 breakdown=breakdown,
                 width=shutil.get_terminal_size().columns,
-                colours="NO_COLOR" not in os.environ,
+                colours=render.colours(),
             )
         out.write(page.encode("utf-8", "replace"))
         return

@@ -190,7 +190,8 @@ def validate_date(text: str) -> str:
             date.fromisoformat(value)
         except ValueError:
             raise ValueError(
-                f"{value!r} is not a calendar date; write it as YYYY-MM-DD, like 2026-03-04"
+                f"{value!r} is not a calendar date; write it as YYYY-MM-DD, like 2026-03-04, "
+                "in the years 0001 to 9999"
             ) from None
     return value
 
@@ -204,7 +205,7 @@ def validate_instant(text: str) -> str:
     if value and parse_instant_ms(value) is None:
         raise ValueError(
             f"{value!r} is not a timestamp; write it like 2026-03-04T09:30:00Z, "
-            "2026-03-04T09:30:00+02:00 or 2026-03-04 (midnight UTC)"
+            "2026-03-04T09:30:00+02:00 or 2026-03-04 (midnight UTC), in the years 0000 to 9999"
         )
     return value
 

@@ -17,11 +17,12 @@ from exporter.core.calendar import NS, local_date, midnight
 DEFAULT_DAYS: Final = 31
 
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_DURATION: Final = re.compile(r"\+?0*([1-9][0-9]{0,6})([dh])")
+_DURATION: Final = re.compile(r"\+?0*([1-9][0-9]*)([dh])")
 #: 292 years, which is more than there is to look back on.
 _MOST_HOURS: Final = 2_562_047
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FORMS: Final = "a date such as 2026-03-04, or days or hours back such as 14d or 36h"
+_YEARS: Final = "the years 0001 to 9999"
+_FORMS: Final = f"a date such as 2026-03-04 in {_YEARS}, or days or hours back such as 14d or 36h"
 
 
 class WindowError(ValueError):
@@ -62,7 +63,9 @@ def resolve(since: str, until: str, *, everything: bool, zone: ZoneInfo, now: da
             raise
         # What counts back goes further than what it counts from.
         flag, text = ("--since", since) if lower.back is not None else ("--until", until)
-        raise WindowError(f"invalid {flag}: {text!r} reaches beyond the calendar") from None
+        raise WindowError(
+            f"invalid {flag}: {text!r} reaches beyond the calendar, {_YEARS}"
+        ) from None
 
 
 def _between(lower: _Bound, upper: _Bound, zone: ZoneInfo, now_ns: int) -> Window:
@@ -82,19 +85,25 @@ def _between(lower: _Bound, upper: _Bound, zone: ZoneInfo, now_ns: int) -> Windo
 
 
 def _bound(flag: str, text: str) -> _Bound:
+    if not text:
+        return _Bound()
+    if found := _DURATION.fullmatch(text):
+        return _Bound(back=_back(flag, text, found[1], 24 if found[2] == "d" else 1))
     try:
-        if not text:
-            return _Bound()
         if _DATE.fullmatch(text):
             return _Bound(day=date.fromisoformat(text))
-        found = _DURATION.fullmatch(text)
-        if found:
-            hours = int(found[1]) * (24 if found[2] == "d" else 1)
-            if hours <= _MOST_HOURS:
-                return _Bound(back=timedelta(hours=hours))
     except ValueError:
         pass
     raise WindowError(f"invalid {flag}: {text!r} is not {_FORMS}")
+
+
+def _back(flag: str, text: str, digits: str, hours: int) -> timedelta:
+    """So many times so many hours. Raises `WindowError` beyond the longest."""
+    # int() takes no more than thousands of digits.
+    if len(digits) > 7 or int(digits) * hours > _MOST_HOURS:
+        most = f"{_MOST_HOURS // 24}d or {_MOST_HOURS}h"
+        raise WindowError(f"invalid {flag}: {text!r} is further back than the most, {most}")
+    return timedelta(hours=int(digits) * hours)
 
 
 def _ns(duration: timedelta) -> int:

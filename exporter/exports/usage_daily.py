@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import psycopg
 from psycopg import sql
 
-from exporter.core.calendar import offsets
+from exporter.core.calendar import Offsets, offsets
 from exporter.core.numbers import exact_sum
 from exporter.core.pricing import PriceRow, PriceTable, Rates, RateSource
 from exporter.core.window import Window
@@ -46,6 +46,8 @@ TOKEN_FIELDS: Final = ("inputTokens", "outputTokens", "cacheCreationTokens", "ca
 
 #: The years in which our rules of a zone come before the server's: older ones hardly change.
 _YEARS: Final = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC))
+#: The same where the server has no rules; before and after them clocks are taken not to change.
+_MORE_YEARS: Final = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 _WEEK: Final = 7 * 86_400
 #: Zones whose name PostgreSQL reads as an abbreviation with a fixed offset first.
 _SAME_CLOCK: Final = {
@@ -63,7 +65,7 @@ class Request:
     window: Window
     #: Name of the zone that dates are cut in.
     zone: str
-    #: Its rules; those of the server, which may be older, count without them.
+    #: Its rules; those of the server, which may be older or missing, count without them.
     rules: ZoneInfo | None = None
     project: str = ""
     machines: tuple[str, ...] = ()
@@ -119,7 +121,7 @@ class Report:
 def read_report(conn: Connection, request: Request) -> Report:
     """Work out one answer; call it inside `exporter.db.connect.read_snapshot`.
 
-    Raises `ExporterError` where the server does not know the zone.
+    Raises `ExporterError` where the server does not know the zone and the request has no rules.
     """
     _prepare(conn)
     prices = prices_in_force(conn, request.custom_rates, request.embedded)
@@ -221,20 +223,40 @@ def _selection(conn: Connection, request: Request) -> _Selection:
 
 def _clock(conn: Connection, request: Request) -> tuple[sql.Composable, dict[str, Any]]:
     """How the statements tell the local time of a row, and the parameters for it."""
-    known = request.rules and offsets(request.rules, *_YEARS)
-    if known and (known.changes or known.offsets[0]):
-        # Weeks show rules that only the server has; both sides of our changes show the others.
-        first, end = (int(at.timestamp()) for at in _YEARS)
-        changes = [int(at.timestamp()) for at in known.changes]
-        probes = [*range(first, end, _WEEK), *changes, *(at - 1 for at in changes)]
-        seconds = [int(ahead.total_seconds()) for ahead in known.offsets]
-        ahead = [seconds[bisect_right(changes, at)] for at in probes]
-        asked = {"zone": _server_name(request.zone), "probes": probes, "ahead": ahead}
-        ((differ,),) = _execute(conn, QUERIES["rules_differ"], asked, request.zone)
-        if differ:
-            years = {"ours_from": _YEARS[0], "ours_to": _YEARS[1]}
-            return QUERIES["local_by_ours"], {**known._asdict(), **years}
-    return QUERIES["local_by_server"], {}
+    if request.rules is None:
+        return QUERIES["local_by_server"], {}
+    known = offsets(request.rules, *_YEARS)
+    try:
+        # A savepoint: the transaction goes on where the server does not know the name.
+        with conn.transaction():
+            differ = _rules_differ(conn, request.zone, known)
+    except psycopg.errors.InvalidParameterValue:
+        # The bounds that narrow the search have a day to spare, which is more than any offset.
+        alone = offsets(request.rules, *_MORE_YEARS)
+        return QUERIES["local_by_ours_alone"], {**alone._asdict(), "zone": "UTC"}
+    if not differ:
+        return QUERIES["local_by_server"], {}
+    years = {"ours_from": _YEARS[0], "ours_to": _YEARS[1]}
+    return QUERIES["local_by_ours"], {**known._asdict(), **years}
+
+
+def _rules_differ(conn: Connection, zone: str, known: Offsets) -> bool:
+    """Whether the server's rules of a zone are not ours in the years that ours tell.
+
+    Raises psycopg's InvalidParameterValue where it has none.
+    """
+    # Weeks show rules that only the server has; both sides of our changes show the others. Where
+    # clocks show UTC, as in most archives, one look is enough to see that there is such a zone.
+    first, end = (int(at.timestamp()) for at in _YEARS)
+    changes = [int(at.timestamp()) for at in known.changes]
+    is_utc = not changes and not known.offsets[0]
+    weeks = range(first, end, end - first if is_utc else _WEEK)
+    probes = [*weeks, *changes, *(at - 1 for at in changes)]
+    seconds = [int(ahead.total_seconds()) for ahead in known.offsets]
+    ahead = [seconds[bisect_right(changes, at)] for at in probes]
+    asked = {"zone": _server_name(zone), "probes": probes, "ahead": ahead}
+    row = conn.execute(QUERIES["rules_differ"], asked).fetchone()
+    return bool(row and row[0])
 
 
 def _server_name(zone: str) -> str:

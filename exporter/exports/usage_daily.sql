@@ -15,7 +15,7 @@ s.machine = ANY(%(machines)s)
 s.agent = ANY(%(agents)s)
 
 -- What the clocks of the zone show at an instant, by the rules of the server; or by ours for the
--- years that ours tell, where the two differ.
+-- years that ours tell, where the two differ; or by ours alone, where the server knows no such zone.
 -- name: local_by_server
 u.at AT TIME ZONE %(zone)s
 
@@ -24,6 +24,10 @@ CASE WHEN u.at >= %(ours_from)s AND u.at < %(ours_to)s
     THEN (u.at AT TIME ZONE 'UTC')
         + (%(offsets)s::interval[])[width_bucket(u.at, %(changes)s::timestamptz[]) + 1]
     ELSE u.at AT TIME ZONE %(zone)s END
+
+-- name: local_by_ours_alone
+(u.at AT TIME ZONE 'UTC')
+    + (%(offsets)s::interval[])[width_bucket(u.at, %(changes)s::timestamptz[]) + 1]
 
 -- Whether the server's rules differ from ours at any of these instants; all are whole seconds.
 -- name: rules_differ

@@ -240,7 +240,7 @@ def quarantined(
 
 
 def requeue(conn: Connection, reason: str) -> int:
-    """Let the next run try quarantined plans with this reason again; returns how many."""
+    """Let the next run try again what is quarantined for this reason; returns how many entries."""
     return conn.execute(QUERIES["requeue"], {"reason": reason}).rowcount
 
 

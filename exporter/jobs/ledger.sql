@@ -141,8 +141,9 @@ WHERE i.job = 'snapshots' AND i.status = 'done' AND i.outcome = 'MIGRATED'
   AND octet_length(p.run_zip_snapshot) = i.result_bytes
 ORDER BY i.item LIMIT %(count)s
 
--- Back to waiting. Of plans only: what other jobs reported they look at in each run anyway.
+-- Back to waiting. A plan is claimed by the next run; a remote is looked at in each run anyway, which
+-- reports it again or forgets it.
 -- name: requeue
 UPDATE job_items SET status = 'pending', reason = NULL, outcome = NULL, attempts = 0,
     lease_id = NULL, changed_at = clock_timestamp()
-WHERE status = 'quarantined' AND job = 'snapshots' AND reason = %(reason)s
+WHERE status = 'quarantined' AND reason = %(reason)s

@@ -14,6 +14,7 @@ import pytest
 from exporter.cli import usage, usage_view
 from exporter.cli.usage_view import drawn_bar, money, plain_table, terminal_table
 from exporter.cli.zones import find_zone, system_zone
+from exporter.core.times import validate_date, validate_instant
 from exporter.core.window import Window, WindowError, resolve
 from exporter.exports.usage_daily import TOKEN_FIELDS, Report, Request
 
@@ -201,3 +202,32 @@ def test_a_bound_beyond_the_calendar_is_named(since: str, flag: str) -> None:
     zone, now = find_zone("Asia/Tokyo"), datetime(2026, 5, 20, tzinfo=UTC)
     with pytest.raises(WindowError, match=f"invalid {flag}: '.+' reaches beyond the calendar"):
         resolve(since, "0001-01-01", everything=False, zone=zone, now=now)
+
+
+@pytest.mark.parametrize("flag", ["--since", "--until"])
+@pytest.mark.parametrize("text", ["900000d", "106752d", "2562048h", "99999999d", "9" * 5000 + "h"])
+def test_what_counts_back_too_far_is_told_the_most(flag: str, text: str) -> None:
+    bounds = (text, "") if flag == "--since" else ("", text)
+    with pytest.raises(WindowError) as refused:
+        resolve(*bounds, everything=False, zone=find_zone("UTC"), now=datetime.now(UTC))
+    told = f"invalid {flag}: '{text}' is further back than the most, 106751d or 2562047h"
+    assert str(refused.value) == told
+
+
+def test_the_most_that_counts_back_is_accepted() -> None:
+    now = datetime(2026, 5, 20, tzinfo=UTC)
+    for text in ("106751d", "2562047h", "+000106751d"):
+        found = resolve(text, "", everything=False, zone=find_zone("UTC"), now=now)
+        assert (found.first or "")[:5] == "1734-", text
+
+
+@pytest.mark.parametrize("text", ["0000-01-01", "10000-01-01", "99999-12-31"])
+def test_a_date_of_no_year_that_there_is_is_told_the_years(text: str) -> None:
+    for flag, bounds in (("--since", (text, "")), ("--until", ("", text))):
+        with pytest.raises(WindowError, match=f"invalid {flag}: .* in the years 0001 to 9999"):
+            resolve(*bounds, everything=False, zone=find_zone("UTC"), now=datetime.now(UTC))
+    with pytest.raises(ValueError, match="in the years 0001 to 9999"):
+        validate_date(text)
+    if text != "0000-01-01":
+        with pytest.raises(ValueError, match="in the years 0000 to 9999"):
+            validate_instant(text)

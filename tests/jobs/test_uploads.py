@@ -13,7 +13,7 @@ from exporter.artifacts.logs import Placement
 from exporter.artifacts.objects import Objects
 from exporter.cli.main import run
 from exporter.errors import ExporterError, ObjectStoreUnavailable
-from tests.core.test_runzip_builders import CLEAN, Part, build, snapshot
+from tests.core.test_runzip_builders import CLEAN, SYMLINK, Part, build, snapshot
 from tests.jobs.plans import Plans
 
 NEW = build(*CLEAN, Part(b"new.txt", b"new"))
@@ -142,3 +142,40 @@ def test_the_command_takes_the_store_and_the_limit(
     url = plans.settings.database_url or ""
     assert run([*words, "--blob-url", str(tmp_path / "objects"), "--database-url", url]) == 0
     assert kept(plans) == [(0, "snapshot", True)]
+
+
+LINK = Part(b"report.html", b"elsewhere.html", external=SYMLINK)
+
+
+@pytest.mark.parametrize(
+    ("part", "code"),
+    [
+        (Part(b"/abs/new.txt", b"new"), "UNSAFE_NAME"),
+        (Part(b"../new.txt", b"new"), "UNSAFE_NAME"),
+        (Part(b"a/../../new.txt", b"new"), "UNSAFE_NAME"),
+        (Part(b"a\\..\\..\\new.txt", b"new"), "UNSAFE_NAME"),
+        (Part(b"C:\\new.txt", b"new"), "UNSAFE_NAME"),
+        (Part(b"c:new.txt", b"new"), "UNSAFE_NAME"),
+        (LINK, "SYMLINK"),
+    ],
+    ids=lambda value: value.name.decode() if isinstance(value, Part) else value,
+)
+def test_an_upload_that_could_leave_its_folder_is_refused_and_nothing_is_stored(
+    plans: Plans, split: UUID, part: Part, code: str
+) -> None:
+    before = plans.row(split)
+    with (
+        plans.opened() as conn,
+        pytest.raises(ExporterError, match=rf"refused \({code}\)") as found,
+    ):
+        upload.put(conn, split, build(*CLEAN, part))
+    assert "nothing was stored" in found.value.hint
+    assert plans.row(split) == before
+    assert kept(plans) == []
+
+
+def test_an_upload_with_dots_in_plain_names_is_accepted(plans: Plans, split: UUID) -> None:
+    data = build(*CLEAN, Part(b"a..b/..c.txt", b"new"), Part(b"folder/"), Part(b"...", b"x"))
+    with plans.opened() as conn:
+        assert upload.put(conn, split, data) == 1
+    assert plans.row(split)["run_zip_snapshot"] == data
