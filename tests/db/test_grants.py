@@ -352,8 +352,10 @@ def test_the_functions_of_the_operator_run_nobodys_code(roles: Roles) -> None:
                 assert "sprung" not in str(error)
             conn.execute("ALTER TABLE trap.plans ALTER run_track_activity_jsonl TYPE varchar")
         conn.execute("DROP TABLE trap.plans")
-        conn.execute("CREATE VIEW trap.plans AS SELECT gen_random_uuid() AS id,"
-            " ''::bytea AS run_zip_snapshot, trap.springs()::text AS run_track_activity_jsonl")  # fmt: skip
+        conn.execute(
+            "CREATE VIEW trap.plans AS SELECT gen_random_uuid() AS id,"
+            " ''::bytea AS run_zip_snapshot, trap.springs()::text AS run_track_activity_jsonl"
+        )
         with pytest.raises(psycopg.errors.UndefinedTable, match="not one plan table"):
             conn.execute("SELECT standing_log_bytes(gen_random_uuid())")
 

@@ -115,9 +115,7 @@ def stored(world: Pipeline) -> dict[str, list[tuple[Any, ...]]]:
         " FROM session_models AS x JOIN sessions AS s USING (session_key)"
         " JOIN models AS m USING (model_id) ORDER BY 1, 2",
     }
-    return {
-        name: world.conn.execute(query.encode()).fetchall() for name, query in queries.items()
-    }
+    return {name: world.conn.execute(query.encode()).fetchall() for name, query in queries.items()}
 
 
 def revision(world: Pipeline) -> int:
