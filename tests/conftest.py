@@ -93,20 +93,12 @@ def postgres_run(pytestconfig: pytest.Config) -> postgres.PostgresRun:
 
 
 @pytest.fixture(scope="session")
-def make_database(postgres_run: postgres.PostgresRun) -> Iterator[MakeDatabase]:
+def make_database(postgres_run: postgres.PostgresRun) -> MakeDatabase:
     """Make databases: ``make_database()`` is migrated, ``make_database(migrated=False)`` empty.
 
-    Returns the URL. All are dropped at the end of the session.
+    Returns the URL. They go when the run removes everything it made.
     """
-    made: list[str] = []
-
-    def make(*, migrated: bool = True) -> str:
-        made.append(postgres_run.create(migrated=migrated))
-        return made[-1]
-
-    yield make
-    for url in made:
-        postgres_run.drop(url)
+    return postgres_run.create
 
 
 @pytest.fixture

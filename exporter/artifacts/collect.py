@@ -129,7 +129,11 @@ def _adopt_batch(
     parameters = {
         "store": objects.kind, "keys": list(keys), "sizes": list(sizes), "times": list(times),
     }  # fmt: skip
-    conn.execute(QUERIES["adopt_objects"], parameters)
+    with conn.transaction():
+        adopted = [row[0] for row in conn.execute(QUERIES["adopt_objects"], parameters)]
+        # Another collector may have removed it, object and entry, since it was seen.
+        gone = [key for key in adopted if not objects.has(key)]
+        conn.execute(QUERIES["delete_objects"], {"store": objects.kind, "keys": gone})
 
 
 def _preview(

@@ -49,6 +49,7 @@ INSERT INTO artifact_objects (store, key, sha256, byte_length, created_at, used_
 SELECT %(store)s, f.key, decode(right(f.key, 64), 'hex'), f.size, f.at, f.at
 FROM unnest(%(keys)s::text[], %(sizes)s::bigint[], %(times)s::timestamptz[]) AS f (key, size, at)
 ON CONFLICT (store, key) DO NOTHING
+RETURNING key
 
 -- name: preview
 WITH used AS MATERIALIZED (

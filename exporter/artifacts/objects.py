@@ -158,6 +158,17 @@ class Objects:
                 for found in batch:
                     yield Stored(found["path"], found["size"], found["last_modified"])
 
+    def has(self, key: str) -> bool:
+        """Whether there is an object, whole or not."""
+        import obstore
+
+        try:
+            with self._told():
+                obstore.head(self._store, key)
+        except ObjectLost:
+            return False
+        return True
+
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is removed already."""
         import obstore

@@ -11,21 +11,19 @@ database serves many tests, emptied in between.
 
 from __future__ import annotations
 
-import io
 import shutil
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from exporter.cli.main import run
 from exporter.db.connect import connect
 from exporter.importers.agentsview import Summary, import_archive
 from exporter.importers.agentsview_sqlite import SqliteSource
 from exporter.progress import SILENT
 from tests.archives.builder import SqliteArchive
+from tests.archives.inside import run_inside
 from tests.interop.compare import document
 from tests.interop.origin import Result
 from tests.postgres import settings_for
@@ -98,18 +96,8 @@ class Pipeline:
 
     def sessions(self, *flags: str) -> Result:
         """Run ``exporter sessions`` with these flags."""
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            with redirect_stdout(out), redirect_stderr(err):
-                code = run(["sessions", "--database-url", self.url, *flags])
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        said = []
-        for stream in (out, err):
-            stream.flush()
-            said.append(stream.buffer.getvalue().decode())
-        return Result(code, *said)
+        code, out, err = run_inside(["sessions", "--database-url", self.url, *flags])
+        return Result(code, out.decode(), err.decode())
 
     def export(self, *flags: str) -> dict[str, Any]:
         """The exported document, of a run that succeeded without a word."""

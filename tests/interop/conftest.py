@@ -1,7 +1,7 @@
 """The two programs, each with its data, for tests that hold them side by side.
 
 ``origin``        agentsview in an empty home of the test's own
-``ours``          our command line on an empty database of the test's own
+``ours``          our command line on an empty database of the test's own, within this process
 ``widened``       both with the same rich archive, made once per module
 ``unpriced``      the same without price rows, so that the built-in prices count
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.origin import Origin, program
-from tests.interop.ours import Ours, Pair
+from tests.interop.ours import Ours, OursInside, Pair
 from tests.interop.transcripts import write_home
 from tests.interop.widen import price, widen
 
@@ -46,7 +46,7 @@ def origin(tmp_path: Path) -> Iterator[Origin]:
 @pytest.fixture
 def ours(database_url: str) -> Ours:
     """Our command line on a database without any data."""
-    return Ours(database_url)
+    return OursInside(database_url)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def _pair(home: Path, make_database: Callable[[], str], prices: bool) -> Iterato
             widen(archive)
             if prices:
                 price(archive)
-        ours = Ours(make_database())
+        ours = OursInside(make_database())
         ours.bring(origin.archive)
         yield Pair(origin, ours)
     finally:

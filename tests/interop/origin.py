@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,13 @@ class Result:
 
 
 def program() -> Path | None:
-    """The installed ``agentsview``: beside this Python, else on the path, else none."""
+    """The installed ``agentsview``: beside this Python, else on the path, else none.
+
+    Beside this Python is a script that only starts the program in its package; that one is taken.
+    """
+    packaged = Path(sysconfig.get_path("platlib"), "agentsview", "bin", "agentsview")
+    if os.access(packaged, os.X_OK):
+        return packaged
     beside = Path(sys.executable).parent / "agentsview"
     if beside.exists():
         return beside

@@ -16,7 +16,7 @@ import pytest
 from exporter.data import load_price_snapshot
 from tests.archives.builder import SqliteArchive
 from tests.interop.origin import Origin, Result
-from tests.interop.ours import Ours, Pair
+from tests.interop.ours import OursInside, Pair
 from tests.interop.transcripts import write_home
 from tests.interop.widen import price, widen
 
@@ -127,7 +127,7 @@ def priced(
             _store_built_in_prices(archive)
             for session_id in APART:
                 archive.delete_session(session_id)
-        ours = Ours(make_database())
+        ours = OursInside(make_database())
         ours.bring(origin.archive)
         yield Pair(origin, ours)
     finally:

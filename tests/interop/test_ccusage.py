@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.interop.origin import Origin
-from tests.interop.ours import Ours
+from tests.interop.ours import Ours, OursInside
 from tests.interop.transcripts import (
     ClaudeTranscript,
     CodexTranscript,
@@ -150,7 +150,7 @@ def _brought(
     origin = Origin(home)
     try:
         origin.sync()
-        ours = Ours(database_url)
+        ours = OursInside(database_url)
         ours.bring(origin.archive)
         yield World(home, ours)
     finally:

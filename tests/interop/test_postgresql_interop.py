@@ -10,7 +10,7 @@ import pytest
 from tests.interop.compare import compare, document
 from tests.interop.flags import FEW, Case
 from tests.interop.origin import Origin
-from tests.interop.ours import Ours, Pair
+from tests.interop.ours import OursInside, Pair
 from tests.interop.transcripts import write_home
 from tests.interop.widen import widen
 
@@ -51,7 +51,7 @@ def _imported(origin: Origin, make_database: Callable[..., str]) -> Pair:
     if "fatal: " in done.stderr and "TLS" in done.stderr:
         pytest.skip("agentsview pushes to a server elsewhere by TLS only")
     assert done.exit == 0, done.stderr
-    ours = Ours(make_database())
+    ours = OursInside(make_database())
     ours.bring(shared)
     return Pair(origin, ours)
 

@@ -577,6 +577,26 @@ def test_two_collectors_do_not_meet(plans: Plans, objects: Objects) -> None:
     assert sum(count for count, _ in found) == len(refs)
 
 
+def test_what_another_collector_removed_meanwhile_is_not_found_again(
+    plans: Plans, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with plans.opened() as conn:
+        logs.put(conn, objects, b"unused", encoding="gzip", plain_bytes=6)
+    others: list[tuple[int, int]] = []
+    listed = Objects.list
+
+    def seen_and_then_removed(self: Objects, archive: str) -> Any:
+        seen = list(listed(self, archive))
+        monkeypatch.setattr(Objects, "list", listed)
+        others.append(sweep(plans, objects))
+        return iter(seen)
+
+    monkeypatch.setattr(Objects, "list", seen_and_then_removed)
+    assert sweep(plans, objects) == (0, 0)
+    assert others == [(1, 0)]
+    assert ask(plans, "SELECT count(*) FROM artifact_objects") == 0
+
+
 # --- Moves ----------------------------------------------------------------------------------
 
 
