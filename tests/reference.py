@@ -30,8 +30,13 @@ def reference() -> str:
 
 def helps(command: click.Command, path: str) -> Iterator[tuple[str, str]]:
     """(command path, help text) of a command and all below it."""
+    # A command remembers the names of its help option from whoever asks first.
     context = click.Context(
-        command, info_name=path, terminal_width=_WIDTH, max_content_width=_WIDTH
+        command,
+        info_name=path,
+        terminal_width=_WIDTH,
+        max_content_width=_WIDTH,
+        help_option_names=cli.context_settings["help_option_names"],
     )
     yield path, command.get_help(context).rstrip()
     if isinstance(command, click.Group):

@@ -45,7 +45,8 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every level of the program, as the words that lead there."""
     yield path
-    ctx = click.Context(group, obj=Invocation())
+    names = cli.context_settings["help_option_names"]
+    ctx = click.Context(group, obj=Invocation(), help_option_names=names)
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)
         assert command is not None
