@@ -81,7 +81,10 @@ class Job(Protocol):
         """Get ready, once per run, before any worker starts."""
 
     def remaining(self, conn: Connection) -> int:
-        """How many rows a run would look at now."""
+        """How many rows have work left in them now; none after a run that came to its end."""
+
+    def expected(self, conn: Connection) -> int:
+        """How many rows a run that begins now will look at, to tell how far it is."""
 
     def claim(self, conn: Connection, lease: Lease, count: int) -> Sequence[Any]:
         """Take units of about `count` rows; none: there are none to be had now."""

@@ -117,7 +117,12 @@ class RemoteScrub:
 
     def remaining(self, conn: Connection) -> int:
         """Rows that are dirty: none after a full pass, whatever is only suspect."""
-        return sum(self._count(conn, table) for table in self.tables(conn))
+        return sum(self._count(conn, table, QUERIES["dirty"]) for table in self.tables(conn))
+
+    def expected(self, conn: Connection) -> int:
+        """Those and the suspect ones, which are looked at one by one in every run."""
+        found = sql.SQL("({}) OR ({})").format(QUERIES["dirty"], QUERIES["suspect"])
+        return sum(self._count(conn, table, found) for table in self.tables(conn))
 
     def unreadable(self, conn: Connection) -> list[str]:
         """Tables whose rows this role may not count, as SCHEMA.NAME."""
@@ -129,8 +134,8 @@ class RemoteScrub:
             ).fetchone() != (True,)
         ]  # fmt: skip
 
-    def _count(self, conn: Connection, table: Table) -> int:
-        statement = QUERIES["count"].format(table=table.identifier, found=QUERIES["dirty"])
+    def _count(self, conn: Connection, table: Table, found: sql.Composable) -> int:
+        statement = QUERIES["count"].format(table=table.identifier, found=found)
         row = conn.execute(statement, {}).fetchone()
         return int(row[0]) if row else 0
 

@@ -145,7 +145,7 @@ def run(job: Job, opener: Opener, options: Options, receiver: Receiver) -> Summa
         raise BadInput("--workers", "a dry run has one worker", accepted="1 with --dry-run")
     stop = Stop()
     with stop.installed(), opener() as conn:
-        total = job.remaining(conn)
+        total = job.expected(conn)
         receiver.begin(job.name, total if options.limit is None else min(total, options.limit))
         act = _dry_run if options.is_dry_run else _real_run
         summary = act(job, opener, conn, options, stop, receiver)

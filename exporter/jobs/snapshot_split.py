@@ -278,6 +278,9 @@ class SnapshotSplit:
         row = conn.execute(self.table(conn).fill(QUERIES["remaining"])).fetchone()
         return int(row[0]) if row else 0
 
+    def expected(self, conn: Connection) -> int:
+        return self.remaining(conn)
+
     def claim(self, conn: Connection, lease: Lease, count: int) -> Sequence[Item]:
         while not (items := ledger.claim(conn, lease, count)) and not self._is_searched:
             self._enqueue(conn, lease)

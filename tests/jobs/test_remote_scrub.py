@@ -247,6 +247,14 @@ def test_a_second_run_changes_nothing_and_forgets_what_is_mended(theirs: Plans) 
         assert ledger.quarantined(conn, job="remotes") == []
 
 
+def test_the_rows_told_first_are_those_that_a_run_then_looks_at(theirs: Plans) -> None:
+    """Suspect rows as well: the time to go of a run that meets many would be nothing without."""
+    many(theirs, 30)
+    for expected in (20 + 1, 3):
+        theirs.run(RemoteScrub())
+        assert theirs.recorder.total == theirs.recorder.tally.rows == expected
+
+
 def test_what_is_written_later_is_found_by_the_next_run(theirs: Plans) -> None:
     theirs.run(RemoteScrub())
     add(theirs, f"ssh://git@{HOST}")
